@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import pickle
 import threading
+import warnings
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -71,7 +73,7 @@ def test_later_sorts_later_whatever_clock_and_randomness_do(
     )
     ids = [id for _, n in draws for id in source.next_ids(n)]
     assert len(ids) == sum(n for _, n in draws)
-    assert all(a < b for a, b in zip(ids, ids[1:], strict=False))
+    assert all(a < b for a, b in pairwise(ids))
     assert all(id.version == 7 and id.variant == RFC_4122 for id in ids)
 
 
@@ -113,7 +115,9 @@ def test_threads_share_one_order_without_repetition() -> None:
 def in_child(work: Callable[[], object]) -> object:
     """What `work` gives in a forked child; an exception there is what is given."""
     reader, writer = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():  # from 3.12 on, a fork beside a thread warns: that it goes well is what is tested
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         try:
             result: object = work()
