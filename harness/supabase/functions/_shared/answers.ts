@@ -1,0 +1,76 @@
+/** Every answer a signed endpoint gives, in one place: the codes are part of the contract and never change. */
+
+/** Tells a client that the function itself answered, and not the platform's gateway in front of it. */
+export const CONTRACT_HEADER = "x-ipai-contract";
+export const CONTRACT = "1";
+
+const ERRORS = {
+  // What it is not for.
+  not_found: [404, "there is nothing at this path"],
+  method_not_allowed: [405, "only POST is taken here"],
+  unsupported_media_type: [415, "the content type must be application/json, in UTF-8"],
+  // The body as bytes.
+  payload_too_large: [413, "the body is larger than 1048576 bytes"],
+  body_timeout: [408, "the body did not arrive within 30 seconds"],
+  body_incomplete: [400, "the body ended early"],
+  // This side.
+  not_configured: [500, "the receiver has no usable secret or no database: set IPAI_BRIDGE_SECRET and SUPABASE_DB_URL"],
+  database_unavailable: [503, "the event could not be stored now: send it again later"],
+  // Who sent it.
+  missing_signature: [401, "x-ipai-timestamp and x-ipai-signature are required"],
+  malformed_timestamp: [401, "x-ipai-timestamp must be 1 to 16 decimal digits"],
+  malformed_signature: [401, "x-ipai-signature must be 64 lower-case hexadecimal digits"],
+  stale_timestamp: [401, "the timestamp is more than 5 minutes away from this side's clock"],
+  bad_signature: [401, "x-ipai-signature does not match the body with any active secret"],
+  malformed_webhook_headers: [
+    401,
+    "webhook-id, webhook-timestamp and webhook-signature must come together, each once and well formed",
+  ],
+  webhook_id_mismatch: [401, "webhook-id and x-idempotency-key differ"],
+  bad_webhook_signature: [401, "webhook-signature does not match the body with any active secret"],
+  replayed_signature: [401, "this signature was accepted before under another idempotency key or instance"],
+  instance_inactive: [403, "events of this instance are not taken: it is marked inactive in odoo.instances"],
+  // What it says.
+  missing_idempotency_key: [400, "x-idempotency-key is required"],
+  malformed_idempotency_key: [400, "x-idempotency-key must be a UUID"],
+  malformed_instance: [
+    400,
+    "x-ipai-instance must be 1 to 63 of a-z, 0-9, '_' and '-', and begin with a letter or digit",
+  ],
+  malformed_sequence: [400, "x-ipai-sequence must be a positive 64-bit integer"],
+  invalid_utf8: [400, "the body is not UTF-8, or begins with a byte order mark"],
+  invalid_json: [400, "the body is not JSON"],
+  invalid_event: [400, "the body is not an event"],
+} as const satisfies Record<string, readonly [number, string]>;
+
+export type ErrorCode = keyof typeof ERRORS;
+
+/** The status and the usual text of every code. */
+export const ERROR_CODES: Readonly<Record<ErrorCode, readonly [number, string]>> = ERRORS;
+
+/** A request that is not taken. `detail` replaces the usual text; it never repeats what the request held. */
+export class Refusal extends Error {
+  constructor(readonly code: ErrorCode, readonly detail?: string) {
+    super(code);
+  }
+}
+
+function json(status: number, body: string, headers: Record<string, string> = {}): Response {
+  return new Response(body, {
+    status,
+    headers: { "content-type": "application/json", [CONTRACT_HEADER]: CONTRACT, ...headers },
+  });
+}
+
+/** 200. `id` is a 64-bit integer as text: written as a JSON number, it keeps every digit. */
+export function accepted(id: string, duplicate: boolean): Response {
+  return json(200, `{"ok":true,"id":${id},"duplicate":${duplicate}}`);
+}
+
+export function refused({ code, detail }: Refusal): Response {
+  const [status, message] = ERRORS[code];
+  const headers: Record<string, string> = {};
+  if (code === "method_not_allowed") headers["allow"] = "POST";
+  if (code === "database_unavailable") headers["retry-after"] = "5";
+  return json(status, JSON.stringify({ ok: false, error: { code, message: detail ?? message } }), headers);
+}

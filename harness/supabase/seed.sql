@@ -1,0 +1,1 @@
+-- Data of a local or harness project. The webhook path needs none: an instance registers itself by its first signed event.
