@@ -85,7 +85,8 @@ class Secret:
         return self._key_mac.copy() if self._key_mac is not None else None
 
     def __repr__(self) -> str:
-        return f"<Secret {self.fingerprint}>"
+        # A traceback's report may ask one that was refused, and never got a fingerprint.
+        return f"<Secret {getattr(self, 'fingerprint', 'refused')}>"
 
     __str__ = __repr__
 

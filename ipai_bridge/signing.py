@@ -53,7 +53,6 @@ _NAMES = frozenset({*_IPAI, *_WEBHOOK, INSTANCE, SEQUENCE})
 _MAX_VALUE = 4096
 
 # ASCII digits only (`\d` takes those of every script), and fullmatch, so that no line feed passes at the end.
-_MILLISECONDS = re.compile(r"[1-9][0-9]{11,13}")
 _TIMESTAMP = re.compile(r"[0-9]{1,16}")
 _SECONDS = re.compile(r"[0-9]{1,11}")
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -109,7 +108,7 @@ def sign(
         raise SignatureError(f"the body must be bytes, not {type(body).__name__}: sign what is sent, untouched")
     if not isinstance(id, UUID) and not _UUID.fullmatch(key):
         raise HeaderMalformed(f"{KEY} must be a UUID in its form with hyphens")
-    if not _MILLISECONDS.fullmatch(timestamp):
+    if type(timestamp_ms) is not int or not 10**11 <= timestamp_ms < 10**14:
         raise HeaderMalformed(f"{TIMESTAMP} must be milliseconds since the epoch, 12 to 14 digits")
     if not isinstance(instance, str) or not _INSTANCE.fullmatch(instance):
         raise HeaderMalformed(f"{INSTANCE} must be 1 to 63 of a-z, 0-9, '_' and '-'")
