@@ -19,7 +19,7 @@
     ├── OutboxError                   outbox_error             the outbox could not do what was asked
     │   ├── SchemaMissing             schema_missing
     │   ├── EventNotFound             event_not_found
-    │   └── LeaseLost                 lease_lost
+    │   └── OutboxUnavailable         outbox_unavailable
     ├── DeliveryError                 delivery_error           the receiver will not take the event
     │   ├── EndpointGone              endpoint_gone
     │   └── EndpointMisconfigured     endpoint_misconfigured
@@ -31,7 +31,7 @@ made without a text says the first line of its class's docstring. Each text says
 holds a secret, a password or a body. All of them survive pickling.
 """
 
-# ruff: noqa: N818 -- named after what is the case (LeaseLost, WeakSecret): the suffix would only repeat the base class
+# ruff: noqa: N818 -- named after what is the case (WeakSecret, SchemaMissing): the suffix would only repeat the base class
 
 __all__ = [
     "BridgeError",
@@ -46,8 +46,8 @@ __all__ = [
     "HeaderMissing",
     "IdMismatch",
     "InputUnreadable",
-    "LeaseLost",
     "OutboxError",
+    "OutboxUnavailable",
     "PayloadError",
     "RecordUnreadable",
     "SchemaMissing",
@@ -216,10 +216,10 @@ class EventNotFound(OutboxError):
     code = "event_not_found"
 
 
-class LeaseLost(OutboxError):
-    """The lease ran out and another relay has the event now: stop, and change nothing."""
+class OutboxUnavailable(OutboxError):
+    """The outbox's database cannot be reached now: the events are kept, and trying again helps when it is up."""
 
-    code = "lease_lost"
+    code = "outbox_unavailable"
 
 
 class DeliveryError(BridgeError):

@@ -31,7 +31,7 @@ CODES = {
     "HeaderMissing": "header_missing",
     "IdMismatch": "id_mismatch",
     "InputUnreadable": "input_unreadable",
-    "LeaseLost": "lease_lost",
+    "OutboxUnavailable": "outbox_unavailable",
     "OutboxError": "outbox_error",
     "PayloadError": "payload_error",
     "RecordUnreadable": "record_unreadable",
