@@ -1,8 +1,8 @@
 /**
  * The platform's gateway and edge runtime, for a harness: serves every function of a Supabase project, unchanged.
  *
- *   deno run --no-prompt --config PROJECT/functions/deno.json --allow-net --allow-read=PROJECT --allow-sys=uid
- *     --allow-env=SUPABASE_DB_URL,SUPABASE_JWT_SECRET,IPAI_BRIDGE_SECRET,… gateway.ts --project PROJECT --port 0 --host 127.0.0.1
+ *   deno run --no-prompt --config PROJECT/functions/deno.json --allow-net --allow-read=PROJECT
+ *     "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*" gateway.ts --project PROJECT --port 0 --host 127.0.0.1
  *
  * Port 0 is a free one. The first line on standard output says where it listens; then comes one line of JSON per request:
  * method, path, status, milliseconds and idempotency key; never a query, a body or another header.

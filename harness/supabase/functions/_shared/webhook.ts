@@ -68,8 +68,15 @@ function configured(around: Surroundings): () => Promise<Configuration> {
     }
     try {
       return await known.value;
-    } catch {
+    } catch (error) {
       known = undefined;
+      if (!(error instanceof Refusal)) {
+        around.log({
+          level: "error",
+          event: "configuration_failed",
+          fault: error instanceof Error ? error.name : "unknown",
+        });
+      }
       throw new Refusal("not_configured");
     }
   };
