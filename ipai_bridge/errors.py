@@ -19,6 +19,7 @@
     ├── OutboxError                   outbox_error             the outbox could not do what was asked
     │   ├── SchemaMissing             schema_missing
     │   ├── EventNotFound             event_not_found
+    │   ├── NotElected                not_elected
     │   └── OutboxUnavailable         outbox_unavailable
     ├── DeliveryError                 delivery_error           the receiver will not take the event
     │   ├── EndpointGone              endpoint_gone
@@ -46,6 +47,7 @@ __all__ = [
     "HeaderMissing",
     "IdMismatch",
     "InputUnreadable",
+    "NotElected",
     "OutboxError",
     "OutboxUnavailable",
     "PayloadError",
@@ -214,6 +216,12 @@ class EventNotFound(OutboxError):
     """The outbox holds no event of this id: it was purged, or it is in another database."""
 
     code = "event_not_found"
+
+
+class NotElected(OutboxError):
+    """Another inline relay of this database is at work: this one stands by, and there is nothing to do."""
+
+    code = "not_elected"
 
 
 class OutboxUnavailable(OutboxError):

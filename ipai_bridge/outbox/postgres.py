@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
-from ipai_bridge.errors import EventNotFound, OutboxUnavailable, SchemaMissing
+from ipai_bridge.errors import EventNotFound, NotElected, OutboxUnavailable, SchemaMissing
 from ipai_bridge.event import Event
 from ipai_bridge.outbox.queries import load_queries, read_sql
 from ipai_bridge.outbox.store import (
@@ -101,9 +101,14 @@ def install(cursor: Any) -> bool:
 class PostgresOutbox:
     """The relay's side of the outbox, on a connection of its own: READ COMMITTED, autocommit."""
 
-    def __init__(self, connect: Callable[[], psycopg2.extensions.connection]) -> None:
-        """`connect` opens a new psycopg2 connection to Odoo's database; it is called again after a loss."""
+    def __init__(self, connect: Callable[[], psycopg2.extensions.connection], *, exclusive: bool = False) -> None:
+        """`connect` opens a new psycopg2 connection to Odoo's database; it is called again after a loss.
+
+        With `exclusive`, only one such outbox of a database works at a time, over all processes: the others raise
+        `NotElected` until its connection ends.
+        """
         self._connect = connect
+        self._exclusive = exclusive
         self._connection: psycopg2.extensions.connection | None = None
         self._listening = False
 
@@ -122,15 +127,19 @@ class PostgresOutbox:
 
     @property
     def connection(self) -> psycopg2.extensions.connection:
-        """The open connection; opened if need be. Raises `OutboxUnavailable`."""
+        """The open connection; opened if need be. Raises `OutboxUnavailable`, `NotElected`."""
         import psycopg2
 
         if self._connection is None or self._connection.closed:
             try:
                 connection = self._connect()
                 connection.set_session(isolation_level="READ COMMITTED", autocommit=True)
+                elected = not self._exclusive or _elect(connection)
             except psycopg2.Error as error:
                 raise OutboxUnavailable(_unavailable(error)) from error
+            if not elected:
+                connection.close()
+                raise NotElected
             self._connection, self._listening = connection, False
         return self._connection
 
@@ -163,13 +172,6 @@ class PostgresOutbox:
             finally:
                 # After an error this rolls back.
                 cursor.execute("commit")
-
-    def elect(self) -> bool:
-        """Try to become the one inline relay of this database, for as long as the connection lives."""
-        with self._cursor() as cursor:
-            cursor.execute("select pg_try_advisory_lock(%s)", (RELAY_LOCK,))
-            row = cursor.fetchone()
-            return bool(row and row[0])
 
     # --- claim, settle
 
@@ -232,7 +234,11 @@ class PostgresOutbox:
             connection = self.connection
             connection.poll()
             if not connection.notifies:
-                select.select([connection, wakeup], [], [], timeout)
+                # Not select.select(), which fails in a process with more than 1,024 open files.
+                poller = select.poll()
+                poller.register(connection, select.POLLIN)
+                poller.register(wakeup, select.POLLIN)
+                poller.poll(timeout * 1000)
                 connection.poll()
             connection.notifies.clear()
 
@@ -290,6 +296,13 @@ class PostgresOutbox:
             row = cursor.fetchone()
             assert row is not None  # noqa: S101  an aggregate without GROUP BY gives one row
             return Depth(*row)
+
+
+def _elect(connection: psycopg2.extensions.connection) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute("select pg_try_advisory_lock(%s)", (RELAY_LOCK,))
+        row = cursor.fetchone()
+        return bool(row and row[0])
 
 
 def _entry(row: tuple[Any, ...]) -> Entry:

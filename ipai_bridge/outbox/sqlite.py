@@ -165,7 +165,10 @@ class SqliteOutbox:
 
     def wait(self, timeout: float, wakeup: int) -> None:
         """Return when `wakeup` is readable, or after `timeout` seconds: SQLite tells nobody of a new row."""
-        select.select([wakeup], [], [], timeout)
+        # Not select.select(), which fails in a process with more than 1,024 open files.
+        poller = select.poll()
+        poller.register(wakeup, select.POLLIN)
+        poller.poll(timeout * 1000)
 
     # --- for people
 

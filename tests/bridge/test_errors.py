@@ -31,6 +31,7 @@ CODES = {
     "HeaderMissing": "header_missing",
     "IdMismatch": "id_mismatch",
     "InputUnreadable": "input_unreadable",
+    "NotElected": "not_elected",
     "OutboxUnavailable": "outbox_unavailable",
     "OutboxError": "outbox_error",
     "PayloadError": "payload_error",

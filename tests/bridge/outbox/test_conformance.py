@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import psycopg2
 import pytest
 
-from ipai_bridge.errors import EventNotFound, OutboxUnavailable, SchemaMissing
+from ipai_bridge.errors import EventNotFound, NotElected, OutboxUnavailable, SchemaMissing
 from ipai_bridge.event import Event, next_id
 from ipai_bridge.outbox import postgres, sqlite
 from ipai_bridge.outbox.postgres import PostgresOutbox
@@ -463,6 +464,20 @@ def test_postgres_waiting_ends_at_a_notification(database: str) -> None:
         assert time.monotonic() - started < 5
     os.close(read)
     os.close(write)
+
+
+def test_one_exclusive_outbox_works_at_a_time(database: str) -> None:
+    def connect() -> Any:
+        return psycopg2.connect(database)
+
+    with closing(PostgresOutbox(connect, exclusive=True)) as first, closing(PostgresOutbox(connect, exclusive=True)) as second:
+        first.install()
+        with pytest.raises(NotElected):
+            second.depth()
+        first.close()
+        assert second.depth().pending == 0
+        with pytest.raises(NotElected):
+            first.depth()
 
 
 def test_both_backends_speak_of_the_same_statements() -> None:

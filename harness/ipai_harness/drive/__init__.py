@@ -1,0 +1,1 @@
+"""Acts on Odoo as people do: through RPC, with a login."""

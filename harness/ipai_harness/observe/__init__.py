@@ -1,0 +1,1 @@
+"""Looks at what arrived: outbox, webhook events, and the way between them."""

@@ -1,0 +1,272 @@
+"""The pieces put together for one Odoo database: emit from Odoo's Python code, and relays to send what was emitted.
+
+    import ipai_bridge
+
+    class AccountMove(models.Model):
+        _inherit = "account.move"
+
+        def _post(self, soft=True):
+            posted = super()._post(soft)
+            ipai_bridge.emit(posted, "account.move.posted", fields=["name", "state", "amount_total", "partner_id"])
+            return posted
+
+`emit` writes into the outbox through `env.cr`: the event is committed with the user's transaction, or not at all. It
+does nothing on the network. After the commit it wakes the relays with a NOTIFY in a transaction of its own, which is
+only a hint: NOTIFY inside the user's transaction would make every commit of the database wait for every other.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ipai_bridge import __version__
+from ipai_bridge.errors import PayloadError, RecordUnreadable, SchemaMissing
+from ipai_bridge.event import Event, next_ids
+from ipai_bridge.outbox import postgres
+from ipai_bridge.outbox.postgres import PostgresOutbox
+from ipai_bridge.payload import Fields, read_payloads
+from ipai_bridge.settings import Resolved, Settings, read_odoo_conf, resolve
+
+if TYPE_CHECKING:
+    from ipai_bridge.delivery.inline import InlineRelay
+    from ipai_bridge.delivery.relay import Relay
+    from ipai_bridge.outbox.store import Outbox
+
+__all__ = ["Fields", "emit", "ensure_inline_relay", "install", "make_relay", "relay_once", "settings_of", "stop_inline_relays"]
+
+log = logging.getLogger("ipai_bridge")
+
+_PARAMETERS = "select substr(key, 13), value from ir_config_parameter where key like 'ipai\\_bridge.%%'"
+
+
+# --- emit
+
+
+def emit(
+    records: Any, event_type: str, fields: Fields = None, *, payload: Mapping[str, Any] | None = None
+) -> list[str]:
+    """Write one event per record into the outbox, in the transaction of `records`; the events' ids, in their order.
+
+    Args:
+        records: an Odoo recordset of saved records; none is none.
+        event_type: what happened, such as `account.move.posted`.
+        fields: what to send of each record: names; or a dict of key ▶ name or function; or a function of one record
+            that gives a dict. None sends `id` and `display_name`.
+        payload: a ready payload, in place of `fields`; the same for every record.
+
+    Raises:
+        PayloadError: a field is unknown or never sent, or a record may not be read.
+        EventInvalid: the event breaks a rule of the contract.
+        SchemaMissing: the outbox is not installed, and this database's user may not create it.
+    """
+    env = records.env
+    if payload is None:
+        payloads = read_payloads(records, fields)
+    elif fields is not None:
+        raise PayloadError("emit() takes fields or payload, not both")
+    elif not all(records._ids):
+        raise RecordUnreadable(f"a {records._name} record is not saved yet, so it has no id: save it, then emit")
+    else:
+        payloads = [dict(payload)] * len(records._ids)
+    instance = _database_of(env).instance(env)
+    events = [
+        Event.create(
+            id=event_id,
+            event_type=event_type,
+            aggregate_type=records._name,
+            aggregate_id=str(record_id),
+            payload=values,
+            instance=instance,
+        )
+        for event_id, record_id, values in zip(next_ids(len(payloads)), records._ids, payloads, strict=True)
+    ]
+    if events:
+        postgres.emit(env.cr, events)
+        _wake_after_commit(env.cr)
+    return [str(event.id) for event in events]
+
+
+class _Database:
+    """What is known of one Odoo database in this process; it ends with Odoo's registry of it."""
+
+    def __init__(self, env: Any) -> None:
+        _install_if_missing(env.cr)
+        sources = resolve(environ=os.environ, conf=_odoo_conf(), only=("instance",))
+        self._instance = None if sources.is_default("instance") else sources.settings.instance
+
+    def instance(self, env: Any) -> str:
+        """The name of this Odoo. The parameter is asked each time (Odoo caches it): it may change while Odoo runs."""
+        if self._instance is not None:
+            return self._instance
+        return env["ir.config_parameter"].sudo().get_param("ipai_bridge.instance") or "default"
+
+
+_databases: weakref.WeakKeyDictionary[Any, _Database] = weakref.WeakKeyDictionary()
+
+
+def _database_of(env: Any) -> _Database:
+    database = _databases.get(env.registry)
+    if database is None:
+        # Two threads may do this at once, and find the same.
+        database = _databases[env.registry] = _Database(env)
+    return database
+
+
+def _install_if_missing(cursor: Any) -> None:
+    """Create the outbox on first use, in a transaction of its own: it must stay when the user's is rolled back."""
+    if postgres.is_installed(cursor):
+        return
+    import psycopg2
+    from odoo.sql_db import db_connect
+
+    refusal = ""
+    try:
+        with db_connect(cursor.dbname).cursor() as own:
+            postgres.install(own)
+            log.info("outbox installed in %s", cursor.dbname)
+    except psycopg2.errors.InsufficientPrivilege as error:
+        refusal = str(error).strip()
+    if refusal:
+        raise SchemaMissing(
+            f"the outbox is not in {cursor.dbname}, and this user may not create it ({refusal}): "
+            "run `ipai-bridge install` as the owner of the database"
+        )
+
+
+def _wake_after_commit(cursor: Any) -> None:
+    callbacks = cursor.postcommit
+    if "ipai_bridge.wake" not in callbacks.data:
+        callbacks.data["ipai_bridge.wake"] = True
+        callbacks.add(lambda: _wake(cursor))
+
+
+def _wake(cursor: Any) -> None:
+    import psycopg2
+
+    try:
+        cursor.execute(f"notify {postgres.CHANNEL}")
+        cursor.commit()
+    except psycopg2.Error as error:
+        # The user's transaction is committed: nothing may fail any more. The relay finds the event at its next poll.
+        log.debug("no wake-up sent: %s", error)
+    ensure_inline_relay(cursor.dbname)
+
+
+# --- settings
+
+
+def settings_of(cursor: Any, *, conf: Mapping[str, str] | None = None) -> Resolved:
+    """The settings in force for the Odoo database of a psycopg2 or Odoo cursor, and where each comes from.
+
+    `conf` is the section `[ipai_bridge]` of odoo.conf. Raises `SettingsError`.
+    """
+    cursor.execute(_PARAMETERS)
+    return resolve(environ=os.environ, conf=conf, params=dict(cursor.fetchall()))
+
+
+def _odoo_conf() -> Mapping[str, str] | None:
+    """The section `[ipai_bridge]` of the odoo.conf that this Odoo runs with."""
+    from odoo.tools import config
+
+    path = config["config"]
+    return read_odoo_conf(path) if path and os.path.exists(path) else None  # noqa: PTH110
+
+
+# --- relay
+
+
+def make_relay(settings: Settings, outbox: Outbox) -> Relay:
+    """A relay of `outbox` to where the settings say. Raises `SettingsError` when the URL or the secret is missing."""
+    from ipai_bridge.delivery.relay import Relay
+    from ipai_bridge.delivery.retry import RetryPolicy
+    from ipai_bridge.delivery.transport import Transport
+
+    url, secrets = settings.require_endpoint()
+    return Relay(
+        outbox,
+        Transport(url, secrets[0], timeout=settings.http_timeout, user_agent=f"ipai-bridge/{__version__}"),
+        policy=RetryPolicy(
+            base=settings.retry_base, cap=settings.retry_cap, give_up_after=settings.retry_for
+        ),
+        concurrency=settings.concurrency,
+        claim_size=settings.claim_size,
+        lease=settings.lease,
+        poll_interval=settings.poll_interval,
+    )
+
+
+def _connect_as_odoo(database: str) -> Callable[[], Any]:
+    def connect() -> Any:
+        import psycopg2
+        from odoo.sql_db import connection_info_for
+
+        _, parameters = connection_info_for(database)
+        return psycopg2.connect(**{**parameters, "application_name": "ipai_bridge", "connect_timeout": 10})
+
+    return connect
+
+
+def relay_once(env: Any, *, max_seconds: float = 60.0) -> dict[str, int]:
+    """One pass over what is due, for Odoo's cron; how many events were delivered, put off, and given up.
+
+    It works on a connection of its own: what the calling transaction emitted is not committed yet, and not sent.
+    """
+    settings = settings_of(env.cr, conf=_odoo_conf()).settings
+    relay = make_relay(settings, PostgresOutbox(_connect_as_odoo(env.cr.dbname)))
+    try:
+        tally = relay.run_once(max_seconds)
+    finally:
+        relay.close()
+    return {"delivered": tally.delivered, "again": tally.again, "dead": tally.dead}
+
+
+_LOOK_AGAIN = 60.0  # seconds: how long a look at `relay = inline` holds
+_inline: dict[str, InlineRelay] = {}
+_looked_at: dict[str, float] = {}
+_inline_lock = threading.Lock()
+
+
+def ensure_inline_relay(database: str) -> None:
+    """Have this process's relay thread running for a database whose settings say `relay = inline`.
+
+    Cheap and without I/O: the thread itself reads the settings, and ends at once where they say otherwise.
+    """
+    now = time.monotonic()
+    if now - _looked_at.get(database, float("-inf")) < _LOOK_AGAIN:
+        return
+    from ipai_bridge.delivery.inline import InlineRelay
+
+    def make() -> Relay | None:
+        settings = _resolve_for(database).settings
+        if settings.relay != "inline":
+            return None
+        return make_relay(settings, PostgresOutbox(_connect_as_odoo(database), exclusive=True))
+
+    with _inline_lock:
+        _looked_at[database] = now
+        thread = _inline.get(database)
+        if thread is None or not thread.is_alive():
+            thread = _inline[database] = InlineRelay(database, make)
+            thread.start()
+
+
+def _resolve_for(database: str) -> Resolved:
+    from odoo.sql_db import db_connect
+
+    with db_connect(database).cursor() as cursor:
+        return settings_of(cursor, conf=_odoo_conf())
+
+
+def stop_inline_relays(timeout: float = 10.0) -> None:
+    """Stop this process's relay threads; wait at most `timeout` seconds for the requests under way."""
+    deadline = time.monotonic() + timeout
+    for thread in list(_inline.values()):
+        thread.stop(max(0.0, deadline - time.monotonic()))
+    _inline.clear()
+    _looked_at.clear()
