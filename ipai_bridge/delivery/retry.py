@@ -5,6 +5,7 @@ answer                                       decision
 ===========================================  ==========================================================
 2xx                                          delivered
 no answer (timeout, refused, reset, TLS …)   again
+1xx                                          again: an interim answer, taken for the final one
 401                                          again: secrets are being rotated, or `verify_jwt` is on
 408, 425, 429, every 5xx (503 BOOT_ERROR,    again; `Retry-After` is honoured up to a cap
 546 WORKER_LIMIT …)
@@ -67,9 +68,9 @@ class RetryPolicy:
 
 
 def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
-    """Seconds that a `Retry-After` header asks for (RFC 9110 §10.2.3: seconds or an HTTP date); None if it says nothing.
+    """Seconds that a `Retry-After` header asks for; None if it says nothing.
 
-    `now` must be timezone-aware.
+    RFC 9110 §10.2.3: seconds or an HTTP date. `now` must be timezone-aware.
     """
     if value is None:
         return None
@@ -109,7 +110,7 @@ def decide(
         return Decision(Verdict.DELIVERED)
     if status == 410:
         return Decision(Verdict.GONE, policy.cap)
-    if status is not None and status < 500 and status not in _AGAIN:
+    if status is not None and 200 <= status < 500 and status not in _AGAIN:
         return Decision(Verdict.DEAD)
     delay = policy.backoff(attempt, jitter)
     if retry_after is not None:

@@ -1,14 +1,15 @@
 """One signed POST, and what came back. It decides nothing and never raises for what the other side does.
 
-The client is `requests` with a session per thread; proxies and the CA bundle are read from the environment once, when
-the transport is made, not at every request. Redirects are never followed: the signature must not travel to a host that
-the configuration does not name.
+The client is `requests` with a session per thread (see `session.py`); proxies and the CA bundle are read from the
+environment once, when the transport is made, not at every request. Redirects are never followed: the signature must not
+travel to a host that the configuration does not name.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import ssl
 import threading
 import time
 from dataclasses import dataclass
@@ -22,9 +23,10 @@ import requests.utils
 import urllib3.exceptions
 
 from ipai_bridge.delivery.retry import parse_retry_after
+from ipai_bridge.delivery.session import new_session
 from ipai_bridge.outbox.store import Claimed
 from ipai_bridge.secret import Secret
-from ipai_bridge.signing import sign
+from ipai_bridge.signing import SIGNATURE, WEBHOOK_SIGNATURE, sign
 
 WEBHOOK = "odoo-webhook"
 """The Edge Function that receives events, below the functions URL."""
@@ -56,7 +58,7 @@ class Transport:
     """Posts events to one functions URL. Safe to use from several threads."""
 
     def __init__(self, functions_url: str, secret: Secret, *, timeout: float, user_agent: str) -> None:
-        """`functions_url` as in the settings; `timeout` in seconds, for connecting and for each wait for bytes."""
+        """`functions_url` as in the settings; `timeout`, seconds: to connect, to send, to get the whole answer."""
         self.url = f"{functions_url.rstrip('/')}/{WEBHOOK}"
         self.timeout = timeout
         self._secret = secret
@@ -69,30 +71,35 @@ class Transport:
         """Send one event, signed for `timestamp_ms` (milliseconds since the epoch)."""
         started = time.monotonic()
         posts = 1
+        headers = self._headers(claimed, timestamp_ms)
         try:
             try:
-                response = self._send(claimed, timestamp_ms)
+                response = self._send(claimed, headers)
             except requests.ConnectionError as error:
                 if not _is_stale_connection(error):
                     raise
                 # The receiver closed an idle connection just as we used it. Not one byte was answered: at once again,
                 # once. (If it had taken the request, the idempotency key makes the second one a duplicate.)
                 posts = 2
-                response = self._send(claimed, timestamp_ms + 1)
+                headers = self._headers(claimed, timestamp_ms + 1)
+                response = self._send(claimed, headers)
             with response:
                 body = _evidence(response)
-        except requests.RequestException as error:
-            return Attempt(None, _explain_failure(error, self.timeout), None, posts, time.monotonic() - started)
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+            reason = self._redact(headers, _explain_failure(error, self.timeout))[:_EVIDENCE]
+            return Attempt(None, reason, None, posts, time.monotonic() - started)
         took = time.monotonic() - started
         if 200 <= response.status_code < 300:
             return Attempt(response.status_code, None, None, posts, took)
         now = datetime.now(timezone.utc)
         retry_after = parse_retry_after(response.headers.get("retry-after"), now=now)
-        return Attempt(response.status_code, _explain_answer(response, body, now), retry_after, posts, took)
+        # Cut last: of a secret that straddles the end nothing must be left.
+        evidence = self._redact(headers, _one_line(body.decode("utf-8", "replace")))[:_EVIDENCE]
+        return Attempt(response.status_code, _explain_answer(response, evidence, now), retry_after, posts, took)
 
-    def _send(self, claimed: Claimed, timestamp_ms: int) -> requests.Response:
+    def _headers(self, claimed: Claimed, timestamp_ms: int) -> dict[str, str]:
         event = claimed.event
-        headers = sign(
+        return sign(
             event.body,
             id=event.id,
             timestamp_ms=timestamp_ms,
@@ -100,9 +107,14 @@ class Transport:
             sequence=claimed.sequence,
             instance=event.instance,
         )
-        return self._session.post(
+
+    def _send(self, claimed: Claimed, headers: dict[str, str]) -> requests.Response:
+        session: requests.Session | None = getattr(self._local, "session", None)
+        if session is None:
+            session = self._local.session = new_session(self._user_agent)
+        return session.post(
             self.url,
-            data=event.body,
+            data=claimed.event.body,
             headers=headers,
             timeout=self.timeout,
             allow_redirects=False,
@@ -111,37 +123,41 @@ class Transport:
             verify=self._verify,
         )
 
-    @property
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False
-            session.headers["user-agent"] = self._user_agent
-            # Evidence is read raw and cut short: a compressed answer could be a bomb.
-            session.headers["accept-encoding"] = "identity"
-            self._local.session = session
-        return session
+    def _redact(self, headers: dict[str, str], text: str) -> str:
+        # A receiver that is being debugged may say in its answer what it got, or what it was configured with.
+        standard = headers.get(WEBHOOK_SIGNATURE, "").removeprefix("v1,")
+        for value in filter(None, (self._secret.reveal(), headers[SIGNATURE], standard)):
+            text = text.replace(value, "[redacted]")
+        return text
 
 
-def _evidence(response: requests.Response) -> str:
-    """The first of the body, as one line of text. It is shown, never parsed to decide."""
+def _evidence(response: requests.Response) -> bytes:
+    """The first of the body, as it came. It is shown, never parsed to decide."""
+    if response.status_code < 200:
+        # Not the answer yet, though the client took it for one: the connection must be closed with the real answer
+        # still to come, and to read the (absent) body would put it back among those to be used again.
+        return b""
     try:
         raw: bytes = response.raw.read(_DRAIN, decode_content=False)
-    except (urllib3.exceptions.HTTPError, OSError):
+    except (urllib3.exceptions.HTTPError, OSError, ValueError):
         # The status has arrived and that is what counts; the body is only evidence.
-        return ""
-    return _CONTROL.sub(" ", raw[:_EVIDENCE].decode("utf-8", "replace")).strip()
+        return b""
+    return raw
+
+
+def _one_line(text: str) -> str:
+    return _CONTROL.sub(" ", text).strip()
 
 
 def _is_stale_connection(error: requests.ConnectionError) -> bool:
     cause: Any = error.args[0] if error.args else None
     return isinstance(cause, urllib3.exceptions.ProtocolError) and any(
-        isinstance(reason, (RemoteDisconnected, ConnectionResetError, BrokenPipeError)) for reason in cause.args
+        isinstance(reason, (RemoteDisconnected, ConnectionResetError, BrokenPipeError, ssl.SSLEOFError))
+        for reason in cause.args
     )
 
 
-def _explain_failure(error: requests.RequestException, timeout: float) -> str:
+def _explain_failure(error: Exception, timeout: float) -> str:
     if isinstance(error, requests.Timeout):
         return f"no answer within {timeout:g} s"
     if isinstance(error, requests.exceptions.SSLError):
@@ -159,11 +175,13 @@ def _reason(error: BaseException) -> str:
         if not isinstance(deeper, BaseException) or deeper is inner:
             break
         inner = deeper
-    return _CONTROL.sub(" ", str(inner))[:300]
+    return _one_line(str(inner))
 
 
 def _explain_answer(response: requests.Response, body: str, now: datetime) -> str:
     status = response.status_code
+    if status < 200:
+        return f"HTTP {status}: an interim answer in place of the final one"
     by_function = CONTRACT_HEADER in response.headers
     if status == 401 and by_function:
         advice = "refused by the function: is the secret the same on both sides?" + _skew(response, now)
