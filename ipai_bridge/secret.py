@@ -20,18 +20,22 @@ import base64
 import binascii
 import hashlib
 import hmac
+import os
 import re
 import secrets
-from typing import NoReturn
+import stat
+from pathlib import Path
+from typing import Any, NoReturn
 
-from ipai_bridge.errors import WeakSecret
+from ipai_bridge.errors import SecretUnreadable, SettingsError, WeakSecret
 
-__all__ = ["MIN_SECRET", "Secret", "generate_secret"]
+__all__ = ["MIN_SECRET", "Secret", "generate_secret", "parse_secrets", "read_secret_file"]
 
 MIN_SECRET = 24
 """Bytes: a shorter secret is weak, and refused by settings."""
 
 MAX_KEY = 64
+MAX_FILE = 65_536
 PREFIX = "whsec_"
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
@@ -131,3 +135,76 @@ def _decoded(text: str) -> bytes | None:
 def generate_secret() -> Secret:
     """A new secret: `whsec_` and base64 of 32 bytes from the system's random source."""
     return Secret(PREFIX + base64.b64encode(secrets.token_bytes(32)).decode())
+
+
+def parse_secrets(name: str, raw: Any) -> tuple[Secret, ...]:
+    """The secrets of a setting: a text of one or several, a `Secret`, or a list of these. Raises `WeakSecret`.
+
+    `name`: the setting as its source spells it, for the error; the error never holds the secret.
+    """
+    if isinstance(raw, (str, Secret)):
+        raw = [raw]
+    if not isinstance(raw, (list, tuple)):
+        raise SettingsError(name, f"must be text, a Secret or several of them, not {type(raw).__name__}")
+    given = [
+        part for item in raw for part in (re.split(r"[\s,]+", item.strip(" ,")) if isinstance(item, str) else [item])
+    ]
+    made: list[Secret] = []
+    for number, one in enumerate(given, 1):
+        place = f" ({number} of {len(given)})" if len(given) > 1 else ""
+        secret = one if isinstance(one, Secret) else _secret(name, one, place)
+        if secret.is_weak:
+            raise WeakSecret(
+                name,
+                f"holds a weak secret{place}: at least {MIN_SECRET} bytes are needed, decoded if it is whsec_<base64>; "
+                "make one with `ipai-bridge keygen`",
+            )
+        if secret not in made:
+            made.append(secret)
+    if not made:
+        raise WeakSecret(name, "holds no secret: make one with `ipai-bridge keygen`")
+    return tuple(made)
+
+
+def _secret(name: str, text: Any, place: str) -> Secret:
+    try:
+        return Secret(text)
+    except WeakSecret as error:
+        rule = error.rule
+    raise WeakSecret(name, f"holds what cannot be a secret{place}: it {rule}")
+
+
+def read_secret_file(name: str, path: Any) -> str:
+    """What a file of secrets holds. Raises `SecretUnreadable`: also for a file that everybody may read.
+
+    A directory, a pipe, a file that is too large, empty or no UTF-8 text is refused too. A link is followed.
+    """
+    reason = ""
+    data = b""
+    try:
+        # Not to hang on a pipe that somebody put there.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            mode = os.fstat(descriptor).st_mode
+            data = file.read(MAX_FILE + 1) if stat.S_ISREG(mode) else b""
+    except (OSError, TypeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not a path"
+    if reason:
+        raise SecretUnreadable(name, f"names a file that cannot be read ({reason}): check the path and its permissions")
+    if not stat.S_ISREG(mode):
+        raise SecretUnreadable(name, "must name a plain file")
+    if mode & (stat.S_IROTH | stat.S_IWOTH) and not _is_mounted_secret(path):
+        raise SecretUnreadable(name, f"names a file that every user may read or write: chmod o= {os.fspath(path)}")
+    if len(data) > MAX_FILE:
+        raise SecretUnreadable(name, f"names a file of more than {MAX_FILE} bytes, which cannot be a secret's")
+    text = data.decode("utf-8-sig", "replace")
+    if "\ufffd" in text:
+        raise SecretUnreadable(name, "names a file that is not UTF-8 text")
+    if not text.strip(" ,\t\r\n"):
+        raise SecretUnreadable(name, "names a file that holds no secret: make one with `ipai-bridge keygen`")
+    return text.strip()
+
+
+def _is_mounted_secret(path: Any) -> bool:
+    # Docker mounts secrets here with mode 0444, inside a container where "everybody" is the one service.
+    return Path(path).resolve().is_relative_to("/run/secrets")
