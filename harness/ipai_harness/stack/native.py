@@ -1,0 +1,424 @@
+"""The whole stack on this machine, without Docker: `with NativeStack() as stack: …`, or `up`, `attach` and `down`.
+
+    odoo_db      PostgreSQL 16, holds the template database and the one that Odoo works on
+    odoo         Odoo CE 19 with the library under test
+    relay        python -m ipai_bridge relay
+    supabase_db  PostgreSQL 15 where there is one, otherwise 16, with the platform's roles and the project's migrations
+    functions    the Edge Functions, in Deno
+    sweep        calls odoo.sweep_events(), as pg_cron does on the platform
+
+Each part can be stopped, killed and started by itself: `stack.relay.kill()`, `stack.supabase_db.stop("immediate")`,
+`stack.functions.restart()`; it keeps its port. A stack lives until `down`, whatever becomes of the process that started it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import secrets
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TypeVar
+
+from ipai_harness.errors import PartFailed, StackBusy, StackDegraded, StackNotRunning
+from ipai_harness.stack import odoo as odoo_part
+from ipai_harness.stack import odoo_package, paths, ports, process, relay, state, supabase, template
+from ipai_harness.stack.build import part_environment
+from ipai_harness.stack.functions import Functions, prefetch
+from ipai_harness.stack.locks import try_locked
+from ipai_harness.stack.odoo import OdooServer
+from ipai_harness.stack.postgres import Cluster, find
+from ipai_harness.stack.process import Process
+from ipai_harness.stack.progress import Progress, quiet
+from ipai_harness.stack.relay import Daemon
+
+DATABASE = "odoo"
+LOGIN = "admin"
+INSTANCE = "default"
+ATTEMPTS = 3  # starts, when another program takes a port that was free a moment before
+PARTS = ("odoo_db", "odoo", "relay", "supabase_db", "functions", "sweep")
+
+Part = Cluster | OdooServer | Functions | Daemon
+T = TypeVar("T")
+
+
+def _password() -> str:
+    return secrets.token_hex(16)
+
+
+class NativeStack:
+    """One stack. The parts are there after `up` or `attach`."""
+
+    odoo_db: Cluster
+    odoo: OdooServer
+    relay: Daemon | None
+    supabase_db: Cluster
+    functions: Functions
+    sweep: Daemon
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        modules: Sequence[str] = template.MODULES,
+        with_relay: bool = True,
+        relay_mode: str = "process",
+        workers: int = 0,
+        python: str | None = None,
+        project: Path | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        """`relay_mode` is what Odoo is told ("process", "inline", "off"); a relay process runs for "process" only."""
+        self.name = state.check_name(name or f"s-{secrets.token_hex(4)}")
+        self.modules = tuple(modules)
+        self.with_relay = with_relay and relay_mode == "process"
+        self.relay_mode = relay_mode
+        self.workers = workers
+        self.python = python
+        self.project = (project or paths.supabase_project()).resolve()
+        self.progress = progress or quiet()
+        self.token = ""
+        self.run = Path()
+        self.ready = False
+        self.values: dict[str, str] = {}
+        self._parts: dict[str, Part] = {}
+        self._writing = threading.Lock()
+
+    # ------------------------------------------------------------------------------------------------ starting
+
+    def __enter__(self) -> NativeStack:
+        return self.up()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.down()
+
+    def up(self) -> NativeStack:
+        """Start every part; returns when all are healthy.
+
+        A stack of that name that runs already is taken over as it is. Raises PartFailed, PartMissing, DownloadFailed;
+        StackDegraded when it runs in part; StackBusy when another command starts or stops it. Nothing is left after an error.
+        """
+        with self._locked():
+            if state.file(self.name).exists():
+                self._load()
+                if self.ready and not self.unhealthy():
+                    return self
+                if self.ready and any(part.process.alive for part in self._parts.values()):
+                    raise StackDegraded(
+                        f"the stack {self.name!r} runs without {', '.join(self.unhealthy())}. "
+                        f"Run: ipai-harness down --name {self.name}, then up again"
+                    )
+                self._clean()  # left by an `up` that was killed, or by a reboot
+            for attempt in range(1, ATTEMPTS + 1):
+                try:
+                    self._start()
+                except BaseException as error:
+                    self._clean()
+                    taken = isinstance(error, PartFailed) and ports.is_taken(error.log_tail)
+                    if taken and attempt < ATTEMPTS:
+                        continue
+                    raise
+                return self
+        raise AssertionError("unreachable")
+
+    def _start(self) -> None:
+        self.token = secrets.token_hex(16)
+        self.run = paths.new_run(self.name)
+        self.ready, self._parts = False, {}
+        self._save()
+        pool = ThreadPoolExecutor(8, thread_name_prefix="up")
+        running: list[Future[Any]] = []
+
+        def go(function: Callable[..., T], *arguments: Any) -> Future[T]:
+            future = pool.submit(function, *arguments)
+            running.append(future)
+            return future
+
+        try:
+            self._compose(go)
+            self._await(running)
+            if self.relay is not None:
+                self.relay.check()
+            self.sweep.check()
+            self.ready = True
+            self._save()
+        except BaseException:
+            for future in running:
+                future.cancel()
+            # Threads wait for programs that they started: ending the programs ends them. One may be about to start another.
+            while not all(future.done() for future in running):
+                process.kill_marked(self.token)
+                wait(running, timeout=0.2)
+            raise
+        finally:
+            pool.shutdown(wait=True)
+
+    @staticmethod
+    def _await(running: list[Future[Any]]) -> None:
+        done, _ = wait(running, return_when=FIRST_EXCEPTION)
+        failed = [error for future in done if (error := future.exception()) is not None]
+        if failed:
+            # A part that waits for another fails with that one's error: the first is the cause.
+            raise failed[0]
+
+    def _compose(self, go: Callable[..., Future[Any]]) -> None:
+        """Start everything in threads; each waits for what it needs."""
+        env = part_environment(self.token, self.run)
+        odoo_pg, supabase_pg = find(16), find(15, 16)
+        secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
+        secret_file = self.run / "secret"
+        secret_file.touch(mode=0o600)
+        secret_file.write_text(secret + "\n")
+        admin, odoo_password, supabase_password, jwt_secret = (_password() for _ in range(4))
+        hashed = go(odoo_part.password_hash, admin)
+        port = ports.free_port()
+        url = f"http://127.0.0.1:{port}/functions/v1"
+        store = self.run / "odoo-data" / "filestore"
+
+        package = go(odoo_package.get, self.progress, self.token)
+        python = go(odoo_package.environment, self.progress, self.token, self.python)
+        fetched = go(prefetch, self.project, self.progress, self.token)
+
+        def supabase_db() -> Cluster:
+            with self.progress.step("supabase_db", f"starting {supabase_pg}"):
+                cluster = Cluster.create("supabase_db", supabase_pg, self.run, supabase.SUPERUSER, env)
+                self._register("supabase_db", cluster)
+                cluster.initialise()
+                cluster.start()
+                self.supabase_db = cluster
+            with self.progress.step("supabase_db", "applying the migrations"):
+                supabase.create_schema(cluster, self.project, supabase_password)
+            self._save()
+            return cluster
+
+        def functions(cluster: Future[Cluster]) -> None:
+            dsn = cluster.result().dsn(supabase.DATABASE, supabase.ROLE, supabase_password)
+            self.sweep = relay.sweep(self.run, env, dsn)
+            self._register("sweep", self.sweep)
+            self.sweep.start()
+            fetched.result()
+            with self.progress.step("functions", "starting the Edge Functions"):
+                settings = {
+                    "SUPABASE_DB_URL": dsn, "SUPABASE_URL": f"http://127.0.0.1:{port}", "SUPABASE_JWT_SECRET": jwt_secret,
+                    "SUPABASE_ANON_KEY": supabase.jwt(jwt_secret, "anon"),
+                    "SUPABASE_SERVICE_ROLE_KEY": supabase.jwt(jwt_secret, "service_role"), "IPAI_BRIDGE_SECRET": secret,
+                }  # fmt: skip
+                self.functions = Functions.create(self.project, port, self.run, env, settings)
+                self._register("functions", self.functions)
+                self.functions.start()
+
+        def odoo_db() -> Cluster:
+            base = template.prepare(
+                self.modules, package.result(), python.result(), odoo_pg, self.run, self.token, self.progress
+            )
+            with self.progress.step("odoo_db", f"starting {odoo_pg}"):
+                cluster = Cluster.create("odoo_db", odoo_pg, self.run, template.SUPERUSER, env)
+                self._register("odoo_db", cluster)
+                cluster.adopt(base.data)
+                cluster.start()
+                cluster.execute(f"ALTER ROLE {template.ROLE} PASSWORD %s", [odoo_password])
+                shutil.copytree(base.filestore, self.run / "template-filestore")
+                odoo_part.clone(cluster, DATABASE, hashed.result(), base.filestore, store)
+                self.odoo_db = cluster
+            return cluster
+
+        def odoo(cluster: Future[Cluster]) -> None:
+            bridge = {
+                "url": url, "secret_file": str(secret_file), "instance": INSTANCE, "relay": self.relay_mode,
+            }  # fmt: skip
+            server = OdooServer.create(
+                package.result(), python.result(), cluster.result(), odoo_password, self.run, env, database=DATABASE,
+                password=admin, workers=self.workers, bridge=bridge,
+            )  # fmt: skip
+            self.odoo = server
+            self._register("odoo", server)
+            with self.progress.step("odoo", "starting Odoo CE 19"):
+                server.start()
+
+        def start_relay(cluster: Future[Cluster]) -> None:
+            settings = {
+                "IPAI_BRIDGE_URL": url, "IPAI_BRIDGE_SECRET_FILE": str(secret_file), "IPAI_BRIDGE_INSTANCE": INSTANCE,
+                "IPAI_BRIDGE_DSN": cluster.result().dsn(DATABASE, template.ROLE, odoo_password),
+            }  # fmt: skip
+            daemon = relay.relay(self.run, env, settings)
+            self.relay = daemon
+            self._register("relay", daemon)
+            daemon.start()
+
+        self.values = {
+            "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": DATABASE, "functions_url": url, "secret": secret,
+            "instance": INSTANCE, "secret_file": str(secret_file), "jwt_secret": jwt_secret,
+            "anon_key": supabase.jwt(jwt_secret, "anon"),
+            "service_role_key": supabase.jwt(jwt_secret, "service_role"), "odoo_db_password": odoo_password,
+            "supabase_db_password": supabase_password, "admin_hash": hashed.result(),
+        }  # fmt: skip
+        self.relay = None
+        there = go(supabase_db)
+        go(functions, there)
+        data = go(odoo_db)
+        go(odoo, data)
+        if self.with_relay:
+            go(start_relay, data)
+
+    def _register(self, name: str, part: Part) -> None:
+        """From now on `down` of another process finds the part, whenever it is started again."""
+        part.process.on_change = self._save
+        self._parts[name] = part
+        self._save()
+
+    # ------------------------------------------------------------------------------------------------- the state
+
+    def _save(self) -> None:
+        with self._writing:
+            if not self.token:
+                return
+            state.write(self.name, {
+                "token": self.token, "run": str(self.run), "ready": self.ready, "values": self.values,
+                "modules": list(self.modules), "relay_mode": self.relay_mode, "workers": self.workers,
+                "parts": {name: part.to_state() for name, part in dict(self._parts).items()},
+            })  # fmt: skip
+
+    def _load(self) -> None:
+        found = state.read(self.name)
+        self.token, self.run, self.ready = found["token"], Path(found["run"]), found["ready"]
+        self.values, self.modules = found["values"], tuple(found["modules"])
+        self.relay_mode, self.workers = found["relay_mode"], found["workers"]
+        kinds: dict[str, Callable[[Any], Part]] = {
+            "odoo_db": Cluster.from_state, "supabase_db": Cluster.from_state, "odoo": OdooServer.from_state,
+            "functions": Functions.from_state, "relay": Daemon.from_state, "sweep": Daemon.from_state,
+        }  # fmt: skip
+        self._parts = {}
+        self.relay = None
+        for name, part_state in found["parts"].items():
+            part = kinds[name](part_state)
+            part.process.on_change = self._save
+            self._parts[name] = part
+            setattr(self, name, part)
+        self.with_relay = self.relay is not None
+
+    @classmethod
+    def attach(cls, name: str = "default", *, progress: Progress | None = None) -> NativeStack:
+        """A stack that another command started. Raises StackNotRunning."""
+        stack = cls(name, progress=progress)
+        stack._load()
+        if not stack.ready:
+            raise StackNotRunning(f"the stack {name!r} is being started, or its start was cut off: run up, or down")
+        return stack
+
+    @contextlib.contextmanager
+    def _locked(self) -> Any:
+        with try_locked(state.lock(self.name)) as mine:
+            if not mine:
+                raise StackBusy(f"another command starts or stops the stack {self.name!r}: wait for it, or use another --name")
+            yield
+
+    # ------------------------------------------------------------------------------------------------- using it
+
+    def env(self) -> dict[str, str]:
+        """Addresses, logins and secrets of everything that runs."""
+        values = self.values
+        return {
+            "odoo_url": self.odoo.url,
+            "odoo_db": values["odoo_db"],
+            "odoo_login": values["odoo_login"],
+            "odoo_password": values["odoo_password"],
+            "odoo_dsn": self.odoo_dsn(values["odoo_db"]),
+            "functions_url": values["functions_url"],
+            "supabase_dsn": self.supabase_db.dsn(supabase.DATABASE, supabase.ROLE, values["supabase_db_password"]),
+            "secret": values["secret"],
+            "instance": values["instance"],
+            "name": self.name,
+            "secret_file": values["secret_file"],
+            "odoo_conf": str(self.odoo.config),
+            "run_dir": str(self.run),
+            "jwt_secret": values["jwt_secret"],
+            "anon_key": values["anon_key"],
+            "service_role_key": values["service_role_key"],
+            "odoo_postgres": self.odoo_db.installation.version,
+            "supabase_postgres": self.supabase_db.installation.version,
+        }
+
+    def odoo_dsn(self, database: str) -> str:
+        """The address of a database in Odoo's cluster, as Odoo's own role."""
+        return self.odoo_db.dsn(database, template.ROLE, self.values["odoo_db_password"])
+
+    def clone_database(self, name: str) -> str:
+        """A new Odoo database from the template, with the same login; returns its DSN. Odoo serves it at once by RPC."""
+        store = self.run / "odoo-data" / "filestore"
+        odoo_part.clone(self.odoo_db, name, self.values["admin_hash"], self.run / "template-filestore", store)
+        return self.odoo_dsn(name)
+
+    def drop_database(self, name: str) -> None:
+        """Drop a cloned database, ending its sessions, with its filestore."""
+        self.odoo_db.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        shutil.rmtree(self.run / "odoo-data" / "filestore" / name, ignore_errors=True)
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The parts by name."""
+        return {name: self._parts[name] for name in PARTS if name in self._parts}
+
+    def processes(self) -> dict[str, Process]:
+        """Each part's process by the part's name."""
+        return {name: part.process for name, part in self.parts.items()}
+
+    def unhealthy(self) -> list[str]:
+        """The names of the parts that do not work now."""
+
+        def broken(part: Part) -> bool:
+            try:
+                return not (part.is_ready() if isinstance(part, Cluster) else part.is_healthy())
+            except (OSError, ValueError):
+                return True
+
+        return [name for name, part in self.parts.items() if broken(part)]
+
+    # ------------------------------------------------------------------------------------------------- the end
+
+    def down(self) -> None:
+        """Stop everything and remove all that belongs to it; a stack that is not there is nothing to stop."""
+        with self._locked():
+            if state.file(self.name).exists():
+                self._load()
+                self._clean()
+
+    def _clean(self) -> None:
+        order = ("relay", "sweep", "odoo", "functions", "supabase_db", "odoo_db")
+        before = signal.getsignal(signal.SIGINT)
+        main = threading.current_thread() is threading.main_thread()
+        if main:  # a second Ctrl-C would leave half of it behind
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            threads = [
+                threading.Thread(target=self._parts[name].process.stop, args=(5.0,)) for name in order if name in self._parts
+            ]
+            for part in self._parts.values():
+                part.process.on_change = lambda: None
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            process.kill_marked(self.token)
+            if self.run.name.startswith("ipai-harness-"):
+                shutil.rmtree(self.run, ignore_errors=True)
+            state.file(self.name).unlink(missing_ok=True)
+            self.token, self.ready, self._parts = "", False, {}
+        finally:
+            if main:
+                signal.signal(signal.SIGINT, before)
+
+
+def down_all() -> list[str]:
+    """Stop every stack of this user; their names."""
+    gone = state.names()
+    for name in gone:
+        NativeStack(name, project=Path(os.sep)).down()
+    return gone

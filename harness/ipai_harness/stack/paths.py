@@ -1,0 +1,65 @@
+"""Where the harness keeps things.
+
+- cache: what is downloaded or built once (`$XDG_CACHE_HOME/ipai-harness`); may be deleted at any time when no stack runs
+- state: one file per running stack (`$XDG_STATE_HOME/ipai-harness/stacks`), what `down` needs; holds secrets, mode 0600
+- run: one directory per running stack in the temporary directory, gone after `down`. Not below HOME: as root, PostgreSQL
+  runs as another user, which cannot pass a HOME of mode 0700
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+# sun_path of a unix socket holds 107 bytes; PostgreSQL needs room for "/<part>/.s.PGSQL.65535" below the run directory.
+LONGEST_RUN_PATH = 70
+
+
+def _xdg(variable: str, fallback: str) -> Path:
+    value = os.environ.get(variable, "")
+    # The XDG specification: a relative path is to be ignored.
+    base = Path(value) if value.startswith("/") else Path.home() / fallback
+    return base / "ipai-harness"
+
+
+def cache() -> Path:
+    """The cache directory, made when missing."""
+    path = _xdg("XDG_CACHE_HOME", ".cache")
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def stacks() -> Path:
+    """The directory of the running stacks' state files, made when missing, readable by its owner only."""
+    path = _xdg("XDG_STATE_HOME", ".local/state") / "stacks"
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def new_run(name: str) -> Path:
+    """A new, empty run directory; others may pass through it (PostgreSQL's user), not list it."""
+    base = tempfile.gettempdir()
+    if len(base) + len(name) > LONGEST_RUN_PATH - 24:
+        base = "/tmp"  # noqa: S108 -- a long TMPDIR leaves no room for a unix socket's path; mkdtemp is safe here too
+    path = Path(tempfile.mkdtemp(prefix=f"ipai-harness-{name[:20]}-", dir=base))
+    path.chmod(0o711)
+    return path
+
+
+def supabase_project() -> Path:
+    """The Supabase project: inside the package when installed from a wheel, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "supabase", package.parent / "supabase"):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(
+        f"no Supabase project in {package / 'supabase'} or {package.parent / 'supabase'}: reinstall ipai-bridge"
+    )
+
+
+def library() -> Path:
+    """The directory of the `ipai_bridge` package under test."""
+    import ipai_bridge
+
+    return Path(ipai_bridge.__file__).resolve().parent

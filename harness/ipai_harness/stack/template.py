@@ -1,0 +1,103 @@
+"""A PostgreSQL data directory that holds a ready Odoo database, made once and copied in a moment.
+
+The key is Odoo's version, the modules and PostgreSQL's major version: what is in a database does not depend on the Python
+that made it. The filestore stands beside the data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ipai_harness.errors import PartFailed
+from ipai_harness.stack import paths
+from ipai_harness.stack.build import cached, part_environment, run_tool
+from ipai_harness.stack.odoo_package import OdooPackage
+from ipai_harness.stack.postgres import Cluster, Installation
+from ipai_harness.stack.progress import Progress
+
+FORMAT = 2  # raise it when what is made below changes
+DATABASE = "odoo_template"
+ROLE = "odoo"
+SUPERUSER = "odoo_admin"
+# What acts and rules need: invoices, automation rules, projects and tasks.
+MODULES = ("account", "base_automation", "project")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A data directory to copy, and the filestore of its database."""
+
+    data: Path
+    filestore: Path
+
+
+def prepare(
+    modules: Sequence[str],
+    package: OdooPackage,
+    python: Path,
+    installation: Installation,
+    run: Path,
+    token: str,
+    progress: Progress,
+) -> Template:
+    """The template for these modules, made when it is not in the cache (about a minute). Raises PartFailed."""
+    names = sorted({"base", "web", *modules})
+    text = "\n".join([str(FORMAT), package.key, *names, str(installation.major)])
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def make(place: Path) -> None:
+        with progress.step("odoo_db", f"making a database with {', '.join(names)}"):
+            _make(place, names, package, python, installation, run, token)
+
+    place = cached(paths.cache() / "templates" / key, make, progress, "odoo_db")
+    return Template(place / "data", place / "filestore")
+
+
+def _make(
+    place: Path, modules: list[str], package: OdooPackage, python: Path, installation: Installation, run: Path, token: str
+) -> None:
+    env = part_environment(token, run)
+    cluster = Cluster.create("odoo_template", installation, run, SUPERUSER, env)
+    home = run / "template-data"
+    config = run / "template.conf"
+    cluster.initialise()
+    cluster.start()
+    try:
+        # Only here, for the minutes that it takes: over the socket, as a role that may log in without a password.
+        cluster.execute(f"CREATE ROLE {ROLE} LOGIN CREATEDB")
+        cluster.execute(f"CREATE DATABASE {DATABASE} OWNER {ROLE}")
+        config.touch(mode=0o600)
+        config.write_text(
+            f"[options]\ndata_dir = {home}\naddons_path = {','.join(map(str, package.addons))}\n"
+            f"db_host = {cluster.directory / 'socket'}\ndb_port = {cluster.port}\ndb_user = {ROLE}\n"
+            "http_enable = False\nmax_cron_threads = 0\n"
+        )
+        run_tool(
+            [python, package.launcher, "-c", config, "-d", DATABASE, "-i", ",".join(modules), "--stop-after-init", "--without-demo"],
+            lambda text: PartFailed(
+                "odoo_db", f"Odoo could not install {', '.join(modules)}", log_tail=text,
+                hint="check the names of the modules; if they are right, delete the cache directory and run it again",
+            ),
+            env={**env, "PYTHONPATH": str(package.python_path)}, cwd=run,
+        )  # fmt: skip
+        with cluster.cursor(DATABASE) as cursor:
+            cursor.execute("SELECT name FROM ir_module_module WHERE state = 'installed'")
+            missing = set(modules) - {str(row[0]) for row in cursor.fetchall()}
+            if missing:
+                raise PartFailed("odoo_db", f"Odoo knows no module {', '.join(sorted(missing))}", hint="check the names")
+            # It calls home.
+            cursor.execute("UPDATE ir_cron SET active = false WHERE cron_name ILIKE '%publisher%'")
+            cursor.execute("VACUUM ANALYZE")
+        cluster.execute(f"ALTER DATABASE {DATABASE} IS_TEMPLATE true")
+    finally:
+        cluster.stop()
+    shutil.copytree(cluster.data, place / "data", symlinks=True)
+    (home / "filestore" / DATABASE).mkdir(parents=True, exist_ok=True)
+    shutil.copytree(home / "filestore" / DATABASE, place / "filestore")
+    for leftover in (cluster.directory, home):
+        shutil.rmtree(leftover)
+    config.unlink()
