@@ -85,7 +85,7 @@ class Transport:
                 response = self._send(claimed, headers)
             with response:
                 body = _evidence(response)
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
+        except (OSError, urllib3.exceptions.HTTPError) as error:  # requests.RequestException is an OSError
             reason = self._redact(headers, _explain_failure(error, self.timeout))[:_EVIDENCE]
             return Attempt(None, reason, None, posts, time.monotonic() - started)
         took = time.monotonic() - started
