@@ -1,4 +1,4 @@
-"""A real PostgreSQL with the Supabase project in it, a real Deno that serves its functions, and a sender that signs by hand."""
+"""A real PostgreSQL with the Supabase project in it, a real Deno that serves its functions; a sender that signs."""
 
 from __future__ import annotations
 
@@ -100,7 +100,15 @@ class Server:
         password_file.write_text(self.password)
         if self.user:
             shutil.chown(password_file, self.user)
-        options = ["-U", "supabase_admin", "--auth=scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8", "--locale=C"]
+        options = [
+            "-U",
+            "supabase_admin",
+            "--auth=scram-sha-256",
+            f"--pwfile={password_file}",
+            "-E",
+            "UTF8",
+            "--locale=C",
+        ]
         self._run("initdb", "-D", str(self.data), *options)
         self.start()
         try:
@@ -221,7 +229,7 @@ class Sql:
             body = json.dumps(head)[:-1] + f', "payload": {payload}}}'
         values = (instance, key or str(uuid.uuid4()), sequence, body, signature or secrets.token_hex(32))
         [row] = self("select * from odoo.ingest_event(%s, %s, %s, %s, %s, now())", *values)
-        return row  # type: ignore[return-value]
+        return row
 
 
 def rows(connection: Connection, statement: str, *values: object) -> list[tuple[Any, ...]]:

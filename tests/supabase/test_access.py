@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg2.errors
 import pytest
+
 from tests.supabase.conftest import PROJECT, Sql, rows
 
 TABLES = (
@@ -14,23 +15,52 @@ FUNCTIONS = "select p.oid from pg_proc p where p.pronamespace = 'odoo'::regnames
 
 def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) -> None:
     assert sql("select count(*) from pg_class where relnamespace = 'odoo'::regnamespace and relkind = 'r'") == [(7,)]
-    assert sql("select relname from pg_class where relnamespace = 'odoo'::regnamespace and relkind in ('r', 'p') "
-               "and not relrowsecurity") == []  # fmt: skip
-    assert sql("select polname from pg_policy where polrelid in "
-               "(select oid from pg_class where relnamespace = 'odoo'::regnamespace)") == []  # fmt: skip
+    assert (
+        sql(
+            "select relname from pg_class where relnamespace = 'odoo'::regnamespace and relkind in ('r', 'p') "
+            "and not relrowsecurity"
+        )
+        == []
+    )
+    assert (
+        sql(
+            "select polname from pg_policy where polrelid in "
+            "(select oid from pg_class where relnamespace = 'odoo'::regnamespace)"
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "public"])
 def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
-    assert sql("select has_schema_privilege(%s, 'odoo', 'usage'), has_schema_privilege(%s, 'odoo', 'create')", role, role) == [
-        (False, False)
-    ]
+    assert sql(
+        "select has_schema_privilege(%s, 'odoo', 'usage'), has_schema_privilege(%s, 'odoo', 'create')", role, role
+    ) == [(False, False)]
     every = "select, insert, update, delete, truncate, references, trigger"
-    assert sql(f"select t.oid::regclass::text from ({TABLES}) t where has_table_privilege(%s, t.oid, '{every}') "
-               "or has_any_column_privilege(%s, t.oid, 'select, insert, update, references')", role, role) == []  # fmt: skip
-    assert sql(f"select f.oid::regprocedure::text from ({FUNCTIONS}) f where has_function_privilege(%s, f.oid, 'execute')", role) == []
-    assert sql("select c.relname from pg_class c where relnamespace = 'odoo'::regnamespace and relkind = 'S' "
-               "and has_sequence_privilege(%s, c.oid, 'usage, select, update')", role) == []  # fmt: skip
+    assert (
+        sql(
+            f"select t.oid::regclass::text from ({TABLES}) t where has_table_privilege(%s, t.oid, '{every}') "
+            "or has_any_column_privilege(%s, t.oid, 'select, insert, update, references')",
+            role,
+            role,
+        )
+        == []
+    )
+    assert (
+        sql(
+            f"select f.oid::regprocedure::text from ({FUNCTIONS}) f where has_function_privilege(%s, f.oid, 'execute')",
+            role,
+        )
+        == []
+    )
+    assert (
+        sql(
+            "select c.relname from pg_class c where relnamespace = 'odoo'::regnamespace "
+            "and case relkind when 'S' then has_sequence_privilege(%s, c.oid, 'usage, select, update') end",
+            role,
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
@@ -49,21 +79,34 @@ def test_and_are_refused_when_they_try(sql: Sql, role: str, statement: str) -> N
 
 
 def test_every_function_pins_its_search_path(sql: Sql) -> None:
-    assert sql(f"select p.oid::regprocedure::text from ({FUNCTIONS}) f join pg_proc p using (oid) "
-               "where not coalesce('search_path=\"\"' = any (p.proconfig), false)") == []  # fmt: skip
+    assert (
+        sql(
+            f"select p.oid::regprocedure::text from ({FUNCTIONS}) f join pg_proc p using (oid) "
+            "where not coalesce('search_path=\"\"' = any (p.proconfig), false)"
+        )
+        == []
+    )
 
 
 def test_everything_belongs_to_a_role_that_is_not_a_superuser(sql: Sql) -> None:
-    assert sql("select distinct pg_get_userbyid(relowner) from pg_class where relnamespace = 'odoo'::regnamespace") == [("postgres",)]
-    assert sql("select distinct pg_get_userbyid(proowner) from pg_proc where pronamespace = 'odoo'::regnamespace") == [("postgres",)]
-    assert sql("select rolsuper, rolbypassrls, rolcreaterole from pg_roles where rolname = 'postgres'") == [(False, True, True)]
+    assert sql("select distinct pg_get_userbyid(relowner) from pg_class where relnamespace = 'odoo'::regnamespace") == [
+        ("postgres",)
+    ]
+    assert sql("select distinct pg_get_userbyid(proowner) from pg_proc where pronamespace = 'odoo'::regnamespace") == [
+        ("postgres",)
+    ]
+    assert sql("select rolsuper, rolbypassrls, rolcreaterole from pg_roles where rolname = 'postgres'") == [
+        (False, True, True)
+    ]
 
 
 def test_service_role_does_its_work_and_no_more(sql: Sql) -> None:
     service = sql.connect("service_role")
     body = '{"event_type":"a.b","aggregate_type":"a","aggregate_id":"1","payload":{}}'
     [(event_id, verdict)] = rows(
-        service, "select id, verdict from odoo.ingest_event('x', gen_random_uuid(), 1, %s, repeat('0a', 32), now())", body
+        service,
+        "select id, verdict from odoo.ingest_event('x', gen_random_uuid(), 1, %s, repeat('0a', 32), now())",
+        body,
     )
     assert verdict == "accepted"
     assert rows(service, "select completed from odoo.process_event(%s)", event_id) == [(1,)]
@@ -82,17 +125,21 @@ def test_service_role_does_its_work_and_no_more(sql: Sql) -> None:
 
 def test_every_table_and_function_says_what_it_is(sql: Sql) -> None:
     assert sql(f"select t.oid::regclass::text from ({TABLES}) t where obj_description(t.oid, 'pg_class') is null") == []
-    assert sql(f"select f.oid::regprocedure::text from ({FUNCTIONS}) f where obj_description(f.oid, 'pg_proc') is null") == []
+    assert (
+        sql(f"select f.oid::regprocedure::text from ({FUNCTIONS}) f where obj_description(f.oid, 'pg_proc') is null")
+        == []
+    )
 
 
 AGGREGATE = "instance_id = 1 and aggregate_type = 'a' and aggregate_id = '7'"
 LOOKED_FOR = {
     "webhook_events_pending": "webhook_events where status = 'pending' and received_at <= now() order by received_at",
     "webhook_events_retry": "webhook_events where status = 'failed' and next_retry_at <= now() order by next_retry_at",
-    "webhook_events_processing": "webhook_events where status = 'processing' and processing_since < now() - interval '5 min' "
-    "order by processing_since",
+    "webhook_events_processing": "webhook_events where status = 'processing' "
+    "and processing_since < now() - interval '5 min' order by processing_since",
     "webhook_events_open": f"webhook_events where {AGGREGATE} and status <> 'completed'",
-    "webhook_events_once": "webhook_events where instance_id = 1 and idempotency_key = '00000000-0000-0000-0000-000000000000'",
+    "webhook_events_once": "webhook_events where instance_id = 1 "
+    "and idempotency_key = '00000000-0000-0000-0000-000000000000'",
     "event_log_aggregate": f"event_log where {AGGREGATE} and sequence is not null order by sequence desc",
     "accepted_signatures_expiry": "accepted_signatures where expires_at < now() order by expires_at",
 }
@@ -102,19 +149,22 @@ def test_what_is_looked_for_has_an_index(sql: Sql) -> None:
     sql("insert into odoo.instances (name) values ('x')")
     state = "case n % 20 when 0 then 'pending' when 1 then 'processing' when 2 then 'failed' else 'completed' end"
     sql(
-        "insert into odoo.webhook_events (instance_id, idempotency_key, sequence, event_type, aggregate_type, aggregate_id, "
-        "payload, status, outcome, processed_at, next_retry_at, error_message, received_at) "
+        "insert into odoo.webhook_events (instance_id, idempotency_key, sequence, event_type, aggregate_type, "
+        "aggregate_id, payload, status, outcome, processed_at, next_retry_at, error_message, received_at) "
         "select 1, gen_random_uuid(), 1, 'a.b', 'a', n::text, '{}', s, case s when 'completed' then 'applied' end, "
-        "case when s in ('completed', 'failed') then now() end, case s when 'failed' then now() + n * interval '1 s' end, "
-        "case s when 'failed' then 'because' end, now() - n * interval '1 s' "
+        "case when s in ('completed', 'failed') then now() end, "
+        "case s when 'failed' then now() + n * interval '1 s' end, case s when 'failed' then 'because' end, "
+        "now() - n * interval '1 s' "
         f"from generate_series(1, 20000) n, lateral (select {state} as s) t"
     )
     sql(
         "insert into odoo.event_log (event_id, instance_id, idempotency_key, event_type, aggregate_type, aggregate_id, "
-        "sequence, expected_sequence) select id, 1, idempotency_key, 'a.b', 'a', aggregate_id, 1, 1 from odoo.webhook_events"
+        "sequence, expected_sequence) "
+        "select id, 1, idempotency_key, 'a.b', 'a', aggregate_id, 1, 1 from odoo.webhook_events"
     )
     sql(
-        "insert into odoo.accepted_signatures select sha256(n::text::bytea), 'x', gen_random_uuid(), now() + n * interval '1 s' "
+        "insert into odoo.accepted_signatures "
+        "select sha256(n::text::bytea), 'x', gen_random_uuid(), now() + n * interval '1 s' "
         "from generate_series(1, 20000) n"
     )
     sql("analyze")

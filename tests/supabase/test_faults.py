@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from tests.supabase.conftest import PROJECT, SECRET, Edge, Sender, Server, installations, rows, until
 
 MODES = ["fast", "immediate"]
@@ -71,10 +72,18 @@ def test_a_crash_between_ingest_and_processing_is_swept(own: Server, serving: Ed
         holder.rollback()
         status = "select status from odoo.webhook_events where idempotency_key = %s"
         # Its connection is gone; what it had begun is rolled back or, at the latest now, done.
-        until(lambda: rows(connection, "select count(*) = 0 from pg_stat_activity where application_name like 'odoo-webhook%%'")[0][0],
-              "the function's connections end")  # fmt: skip
-        until(lambda: rows(connection, "select odoo.sweep_events('0')")
-              and rows(connection, status, key) == [("completed",)], "the sweep completes it")  # fmt: skip
+        until(
+            lambda: rows(
+                connection, "select count(*) = 0 from pg_stat_activity where application_name like 'odoo-webhook%%'"
+            )[0][0],
+            "the function's connections end",
+        )
+        until(
+            lambda: (
+                rows(connection, "select odoo.sweep_events('0')") and rows(connection, status, key) == [("completed",)]
+            ),
+            "the sweep completes it",
+        )
         assert rows(connection, "select count(*) from odoo.event_log where idempotency_key = %s", key) == [(1,)]
 
 
@@ -87,12 +96,17 @@ def test_events_come_in_while_handlers_hang(own: Server, serving: Edge) -> None:
         assert {sender.post().status for _ in range(12)} == {200}
         holder.rollback()
     with contextlib.closing(own.connect()) as connection:
-        until(lambda: rows(connection, "select count(*) from odoo.webhook_events where status <> 'completed'") == [(0,)],
-              "all are completed once it goes on")  # fmt: skip
+        until(
+            lambda: rows(connection, "select count(*) from odoo.webhook_events where status <> 'completed'") == [(0,)],
+            "all are completed once it goes on",
+        )
 
 
-@pytest.mark.parametrize("environment", [{}, {"IPAI_BRIDGE_SECRET": SECRET}, {"IPAI_BRIDGE_SECRET": "short"}, {"SUPABASE_DB_URL": "x"}],
-                         ids=["nothing", "no database", "weak secret", "no secret"])  # fmt: skip
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"IPAI_BRIDGE_SECRET": SECRET}, {"IPAI_BRIDGE_SECRET": "short"}, {"SUPABASE_DB_URL": "x"}],
+    ids=["nothing", "no database", "weak secret", "no secret"],
+)
 def test_without_configuration_it_is_never_open(server: Server, environment: dict[str, str]) -> None:
     if environment != {"IPAI_BRIDGE_SECRET": SECRET} and "SUPABASE_DB_URL" in environment:
         environment = {"SUPABASE_DB_URL": server.url()}
@@ -112,7 +126,10 @@ def test_a_client_that_leaves_in_the_middle_of_its_body(edge: Edge, sender: Send
                 b"content-length: 1000\r\n\r\n{"
             )
     assert sender.post().status == 200
-    until(lambda: sum('"code":"body_incomplete"' in line for line in edge.lines) >= 1 or sender.post().status == 200, "it goes on")
+    until(
+        lambda: sum('"code":"body_incomplete"' in line for line in edge.lines) >= 1 or sender.post().status == 200,
+        "it goes on",
+    )
 
 
 def test_ten_thousand_bytes_of_headers(sender: Sender) -> None:

@@ -9,6 +9,7 @@ import json
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tests.supabase.conftest import Edge, Sender
 
 RELAXED = settings(
@@ -34,13 +35,33 @@ NAMES = [
 VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=300)
 HOSTILE = st.one_of(
     VALUES,
-    st.sampled_from(["", "0", "-1", "9" * 400, "NaN", "1e9", "null", "undefined", "' or 1=1 --", "${7*7}", "v1,", "v1, v1,", "=" * 64]),
+    st.sampled_from(
+        [
+            "",
+            "0",
+            "-1",
+            "9" * 400,
+            "NaN",
+            "1e9",
+            "null",
+            "undefined",
+            "' or 1=1 --",
+            "${7*7}",
+            "v1,",
+            "v1, v1,",
+            "=" * 64,
+        ]
+    ),
     st.text("0123456789abcdef", min_size=60, max_size=68),
     st.integers(0, 2**80).map(str),
     st.uuids().map(str),
 )
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=20,
 )
@@ -106,8 +127,12 @@ def test_a_well_signed_body_that_is_anything(edge: Edge, sender: Sender, body: b
 
 
 @RELAXED
-@given(payload=st.dictionaries(st.text(), JSON, max_size=6), changes=st.dictionaries(
-    st.sampled_from(["event_type", "aggregate_type", "aggregate_id", "payload", "other"]), JSON, max_size=2))  # fmt: skip
+@given(
+    payload=st.dictionaries(st.text(), JSON, max_size=6),
+    changes=st.dictionaries(
+        st.sampled_from(["event_type", "aggregate_type", "aggregate_id", "payload", "other"]), JSON, max_size=2
+    ),
+)
 def test_a_well_signed_event_with_anything_in_it(
     edge: Edge, sender: Sender, payload: dict[str, object], changes: dict[str, object]
 ) -> None:
@@ -119,7 +144,9 @@ def test_a_well_signed_event_with_anything_in_it(
         assert status == 200
 
 
-@pytest.mark.parametrize("path", ["odoo-webhook/../x", "odoo-webhook%00", "odoo-webhook//", "odoo-webhook/é".encode().decode("latin-1")])
+@pytest.mark.parametrize(
+    "path", ["odoo-webhook/../x", "odoo-webhook%00", "odoo-webhook//", "odoo-webhook/é".encode().decode("latin-1")]
+)
 def test_paths(edge: Edge, sender: Sender, path: str) -> None:
     answer = sender.request("POST", path.encode("ascii", "backslashreplace").decode())
     assert answer.status == 404

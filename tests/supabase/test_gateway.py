@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.supabase.conftest import JWT_SECRET, Edge, Sender, until
 
 CONFIG = """
@@ -146,10 +147,17 @@ def test_the_access_log(other: Edge, client: Sender) -> None:
     headers = {"x-idempotency-key": key, "authorization": "Bearer hidden-1", "x-some": "hidden-2"}
     client.request("POST", "open/logged?hidden-3", headers, b"hidden-4")
     client.request("POST", "open/logged", {"x-idempotency-key": "hidden-5"})
-    lines = until(lambda: (found := [line for line in other.lines if "open/logged" in line])[1:] and found, "it is logged")
+    lines = until(
+        lambda: (found := [line for line in other.lines if "open/logged" in line])[1:] and found, "it is logged"
+    )
     first, second = (json.loads(line) for line in lines)
     assert first.pop("ms") >= 0
-    assert first == {"event": "request", "method": "POST", "path": "/functions/v1/open/logged", "status": 200,
-                     "idempotency_key": key}  # fmt: skip
+    assert first == {
+        "event": "request",
+        "method": "POST",
+        "path": "/functions/v1/open/logged",
+        "status": 200,
+        "idempotency_key": key,
+    }
     assert second["idempotency_key"] is None
     assert "hidden" not in "".join(lines)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg2
 import psycopg2.errors
 import pytest
+
 from tests.supabase.conftest import Sql, rows
 
 
@@ -17,8 +18,10 @@ def test_an_event_is_pending_and_logged(sql: Sql) -> None:
     key = str(uuid.uuid4())
     event_id, duplicate, verdict = sql.ingest("7", 1, key=key, payload='{"n": 1.10}')
     assert (duplicate, verdict) == (False, "accepted")
-    [event] = sql("select id, idempotency_key, sequence, status, outcome, retry_count, payload::text, processed_at "
-                  "from odoo.webhook_events")  # fmt: skip
+    [event] = sql(
+        "select id, idempotency_key, sequence, status, outcome, retry_count, payload::text, processed_at "
+        "from odoo.webhook_events"
+    )
     assert event == (event_id, key, 1, "pending", None, 0, '{"n": 1.10}', None)
     assert sql("select event_id, idempotency_key, sequence, expected_sequence, missing, stale from odoo.event_log") == [
         (event_id, key, 1, 1, 0, False)
@@ -80,9 +83,7 @@ def test_one_signature_under_many_keys_at_once_is_one_event(sql: Sql) -> None:
     signature = secrets.token_hex(32)
     statement = "select verdict from odoo.ingest_event('default', %s, null, %s, %s, now())"
     with ThreadPoolExecutor(12) as pool:
-        verdicts = list(
-            pool.map(lambda c: rows(c, statement, str(uuid.uuid4()), body, signature)[0][0], connections)
-        )
+        verdicts = list(pool.map(lambda c: rows(c, statement, str(uuid.uuid4()), body, signature)[0][0], connections))
     assert sorted(verdicts) == ["accepted"] + ["replayed_signature"] * 11
     assert sql("select count(*) from odoo.webhook_events") == [(1,)]
 
@@ -91,8 +92,10 @@ def test_signatures_are_forgotten_after_the_window_and_not_before(sql: Sql) -> N
     recent, old = secrets.token_hex(32), secrets.token_hex(32)
     sql.ingest(signature=recent)
     sql.ingest(signature=old)
-    sql("update odoo.accepted_signatures set expires_at = now() - interval '6 minutes' where signature = %s",
-        bytes.fromhex(old))  # fmt: skip
+    sql(
+        "update odoo.accepted_signatures set expires_at = now() - interval '6 minutes' where signature = %s",
+        bytes.fromhex(old),
+    )
     assert sql("select signatures_pruned from odoo.sweep_events()") == [(1,)]
     assert sql("select encode(signature, 'hex') from odoo.accepted_signatures") == [(recent,)]
     [(left,)] = sql("select extract(epoch from expires_at - now()) from odoo.accepted_signatures")
@@ -158,14 +161,16 @@ def test_what_is_not_an_event_is_a_data_error_and_leaves_nothing(sql: Sql, body:
         sql.ingest(body=body)
     state = caught.value.pgcode or ""
     assert state.startswith("22") or state in {"23514", "54001"}
-    assert sql("select (select count(*) from odoo.webhook_events), (select count(*) from odoo.event_log), "
-               "(select count(*) from odoo.instances), (select count(*) from odoo.accepted_signatures)") == [(0,) * 4]  # fmt: skip
+    assert sql(
+        "select (select count(*) from odoo.webhook_events), (select count(*) from odoo.event_log), "
+        "(select count(*) from odoo.instances), (select count(*) from odoo.accepted_signatures)"
+    ) == [(0,) * 4]
 
 
 def test_sequence_and_instance_have_their_form(sql: Sql) -> None:
     for options in ({"sequence": 0}, {"sequence": -1}, {"instance": "Ä"}, {"instance": ""}):
         with pytest.raises(psycopg2.errors.CheckViolation):
-            sql.ingest(**options)  # type: ignore[arg-type]
+            sql.ingest(**options)
 
 
 def test_the_log_is_append_only_even_for_the_owner(sql: Sql) -> None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+
 from tests.supabase.conftest import PROJECT, ROOT, STACK, run_deno
 
 HERE = Path(__file__).resolve().parent / "deno"
