@@ -38,7 +38,6 @@ from ipai_harness.stack.process import Process
 from ipai_harness.stack.progress import Progress, quiet
 from ipai_harness.stack.relay import Daemon
 
-DATABASE = "odoo"
 LOGIN = "admin"
 INSTANCE = "default"
 ATTEMPTS = 3  # starts, when another program takes a port that was free a moment before
@@ -226,7 +225,7 @@ class NativeStack:
                 cluster.start()
                 cluster.execute(f"ALTER ROLE {template.ROLE} PASSWORD %s", [odoo_password])
                 shutil.copytree(base.filestore, self.run / "template-filestore")
-                odoo_part.clone(cluster, DATABASE, hashed.result(), base.filestore, store)
+                odoo_part.prepare(cluster, template.DATABASE, hashed.result(), base.filestore, store)
                 self.odoo_db = cluster
             return cluster
 
@@ -235,7 +234,7 @@ class NativeStack:
                 "url": url, "secret_file": str(secret_file), "instance": INSTANCE, "relay": self.relay_mode,
             }  # fmt: skip
             server = OdooServer.create(
-                package.result(), python.result(), cluster.result(), odoo_password, self.run, env, database=DATABASE,
+                package.result(), python.result(), cluster.result(), odoo_password, self.run, env, database=template.DATABASE,
                 password=admin, workers=self.workers, bridge=bridge,
             )  # fmt: skip
             self.odoo = server
@@ -246,7 +245,7 @@ class NativeStack:
         def start_relay(cluster: Future[Cluster]) -> None:
             settings = {
                 "IPAI_BRIDGE_URL": url, "IPAI_BRIDGE_SECRET_FILE": str(secret_file), "IPAI_BRIDGE_INSTANCE": INSTANCE,
-                "IPAI_BRIDGE_DSN": cluster.result().dsn(DATABASE, template.ROLE, odoo_password),
+                "IPAI_BRIDGE_DSN": cluster.result().dsn(template.DATABASE, template.ROLE, odoo_password),
             }  # fmt: skip
             daemon = relay.relay(self.run, env, settings)
             self.relay = daemon
@@ -254,7 +253,7 @@ class NativeStack:
             daemon.start()
 
         self.values = {
-            "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": DATABASE, "functions_url": url, "secret": secret,
+            "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": template.DATABASE, "functions_url": url, "secret": secret,
             "instance": INSTANCE, "secret_file": str(secret_file), "jwt_secret": jwt_secret,
             "anon_key": supabase.jwt(jwt_secret, "anon"),
             "service_role_key": supabase.jwt(jwt_secret, "service_role"), "odoo_db_password": odoo_password,
@@ -353,7 +352,8 @@ class NativeStack:
     def clone_database(self, name: str) -> str:
         """A new Odoo database from the template, with the same login; returns its DSN. Odoo serves it at once by RPC."""
         store = self.run / "odoo-data" / "filestore"
-        odoo_part.clone(self.odoo_db, name, self.values["admin_hash"], self.run / "template-filestore", store)
+        template.create_database(self.odoo_db, name)
+        odoo_part.prepare(self.odoo_db, name, self.values["admin_hash"], self.run / "template-filestore", store)
         return self.odoo_dsn(name)
 
     def drop_database(self, name: str) -> None:

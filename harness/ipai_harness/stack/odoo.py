@@ -24,7 +24,6 @@ from ipai_harness.stack import paths, ports
 from ipai_harness.stack.odoo_package import OdooPackage
 from ipai_harness.stack.postgres import Cluster
 from ipai_harness.stack.process import POLL, Process
-from ipai_harness.stack.template import DATABASE as TEMPLATE
 from ipai_harness.stack.template import ROLE
 
 START_TIMEOUT = 120.0  # seconds: the first start on a new machine compiles Odoo's source
@@ -39,15 +38,15 @@ def password_hash(password: str) -> str:
     return f"$pbkdf2-sha512${ROUNDS}${encoded[0]}${encoded[1]}"
 
 
-def clone(cluster: Cluster, database: str, hashed: str, filestore: Path, store: Path) -> None:
-    """A new database like the template, owned by Odoo's role, with the administrator's password set."""
-    cluster.execute(f'CREATE DATABASE "{database}" TEMPLATE {TEMPLATE} OWNER {ROLE} STRATEGY file_copy')
+def prepare(cluster: Cluster, database: str, hashed: str, filestore: Path, store: Path) -> None:
+    """Make a copy of the template ready to serve: the administrator's password, the jobs, the filestore."""
     with cluster.cursor(database) as cursor:
-        cursor.execute("UPDATE res_users SET password = %s WHERE login = 'admin'", [hashed])
-        # Otherwise every housekeeping job of a template that is a day old starts in the middle of the first test.
-        cursor.execute("UPDATE ir_cron SET nextcall = (now() AT TIME ZONE 'UTC') + interval '1 hour' WHERE active")
         cursor.execute(
-            "UPDATE ir_config_parameter SET value = gen_random_uuid()::text WHERE key IN ('database.uuid', 'database.secret')"
+            # Without a later time every housekeeping job of a template that is a day old starts amid the first test.
+            "UPDATE ir_cron SET nextcall = (now() AT TIME ZONE 'UTC') + interval '1 hour' WHERE active; "
+            "UPDATE ir_config_parameter SET value = gen_random_uuid()::text WHERE key IN ('database.uuid', 'database.secret'); "
+            "UPDATE res_users SET password = %s WHERE login = 'admin'",
+            [hashed],
         )
     shutil.copytree(filestore, store / database, dirs_exist_ok=True)
 

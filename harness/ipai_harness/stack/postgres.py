@@ -202,12 +202,17 @@ class Cluster:
 
     def adopt(self, data: Path) -> None:
         """Take a copy of a data directory whose server was stopped cleanly."""
-        shutil.copytree(data, self.data, symlinks=True)
-        self.data.chmod(0o700)
+        # cp and chown, because thousands of small files take shutil four times as long.
+        commands = [["cp", "-R", "--reflink=auto", str(data), str(self.data)], ["chmod", "700", str(self.data)]]
         if self.process.user is not None:
-            for root, directories, files in os.walk(self.data):
-                for entry in (".", *directories, *files):
-                    os.chown(Path(root, entry), *self.process.user, follow_symlinks=False)
+            commands.append(["chown", "-R", "{}:{}".format(*self.process.user), str(self.data)])
+        for command in commands:
+            answer = subprocess.run(command, capture_output=True, text=True, check=False, env=self.process.env)
+            if answer.returncode:
+                raise PartFailed(
+                    self.name, f"the template could not be copied: {answer.stderr.strip()}",
+                    hint="see whether the temporary directory is full; set TMPDIR to another",
+                )  # fmt: skip
 
     def _argv(self) -> list[str]:
         settings = {**SETTINGS, "port": str(self.port), "unix_socket_directories": str(self.directory / "socket")}
