@@ -107,14 +107,17 @@ class _Database:
         return env["ir.config_parameter"].sudo().get_param("ipai_bridge.instance") or "default"
 
 
-_databases: weakref.WeakKeyDictionary[Any, _Database] = weakref.WeakKeyDictionary()
+_databases: dict[str, tuple[weakref.ref[Any], _Database]] = {}
 
 
 def _database_of(env: Any) -> _Database:
-    database = _databases.get(env.registry)
-    if database is None:
-        # Two threads may do this at once, and find the same.
-        database = _databases[env.registry] = _Database(env)
+    registry, name = env.registry, env.cr.dbname
+    known = _databases.get(name)
+    if known is not None and known[0]() is registry:
+        return known[1]
+    # A database that is dropped and made again has a new registry. Two threads may do this at once, and find the same.
+    database = _Database(env)
+    _databases[name] = (weakref.ref(registry), database)
     return database
 
 

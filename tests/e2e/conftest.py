@@ -1,0 +1,31 @@
+"""One native stack for the whole session: real Odoo, two PostgreSQL, the Edge Function, the relay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from ipai_harness.drive.odoo import OdooSession
+from ipai_harness.stack.native import NativeStack
+
+from tests.e2e.scene import Scene
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[NativeStack]:
+    with NativeStack(name="e2e-tests") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="session")
+def odoo(stack: NativeStack) -> OdooSession:
+    env = stack.env()
+    return OdooSession(env["odoo_url"], env["odoo_db"], env["odoo_login"], env["odoo_password"])
+
+
+@pytest.fixture
+def scene(stack: NativeStack, odoo: OdooSession) -> Iterator[Scene]:
+    """The stack with every part running before and after the test."""
+    scene = Scene(stack, odoo)
+    yield scene
+    scene.mend()
