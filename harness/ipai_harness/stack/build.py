@@ -20,13 +20,25 @@ from ipai_harness.stack.progress import Progress
 def tool_environment(token: str) -> dict[str, str]:
     """The caller's own environment (proxies, certificates, package indexes), marked as the stack's."""
     dropped = {"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__"}
-    return {**{name: value for name, value in os.environ.items() if name not in dropped}, TOKEN: token, "LC_ALL": "C.UTF-8"}
+    return {
+        **{name: value for name, value in os.environ.items() if name not in dropped},
+        TOKEN: token,
+        "LC_ALL": "C.UTF-8",
+    }
 
 
 def part_environment(token: str, home: Path) -> dict[str, str]:
     """The environment of a part: none of the caller's settings, no proxy, no PG* or IPAI_* variable."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
-    return {"PATH": os.defpath, **kept, "HOME": str(home), "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", TOKEN: token}
+    return {
+        "PATH": os.defpath,
+        **kept,
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "TZ": "UTC",
+        TOKEN: token,
+    }
 
 
 def run_tool(

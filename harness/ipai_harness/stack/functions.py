@@ -60,11 +60,18 @@ def _npm_registry() -> str | None:
 
 
 def _deno_environment(token: str) -> dict[str, str]:
-    env = {**tool_environment(token), "DENO_DIR": str(paths.cache() / "deno"), "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
+    env = {
+        **tool_environment(token),
+        "DENO_DIR": str(paths.cache() / "deno"),
+        "DENO_NO_UPDATE_CHECK": "1",
+        "NO_COLOR": "1",
+    }
     registry = _npm_registry()
     if registry:
         env["NPM_CONFIG_REGISTRY"] = registry
-    certificates = next((env[name] for name in ("DENO_CERT", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE") if env.get(name)), None)
+    certificates = next(
+        (env[name] for name in ("DENO_CERT", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE") if env.get(name)), None
+    )
     if certificates:
         env["DENO_CERT"] = certificates
     return env

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import secrets
 import shutil
 import signal
@@ -80,11 +79,12 @@ class NativeStack:
         self.relay_mode = relay_mode
         self.workers = workers
         self.python = python
-        self.project = (project or paths.supabase_project()).resolve()
+        self.project = project
         self.progress = progress or quiet()
         self.token = ""
         self.run = Path()
         self.ready = False
+        self.adopted = False  # whether `up` found it running
         self.values: dict[str, str] = {}
         self._parts: dict[str, Part] = {}
         self._writing = threading.Lock()
@@ -109,6 +109,7 @@ class NativeStack:
             if state.file(self.name).exists():
                 self._load()
                 if self.ready and not self.unhealthy():
+                    self.adopted = True
                     return self
                 if self.ready and any(part.process.alive for part in self._parts.values()):
                     raise StackDegraded(
@@ -170,6 +171,7 @@ class NativeStack:
 
     def _compose(self, go: Callable[..., Future[Any]]) -> None:
         """Start everything in threads; each waits for what it needs."""
+        project = (self.project or paths.supabase_project()).resolve()
         env = part_environment(self.token, self.run)
         odoo_pg, supabase_pg = find(16), find(15, 16)
         secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
@@ -184,7 +186,7 @@ class NativeStack:
 
         package = go(odoo_package.get, self.progress, self.token)
         python = go(odoo_package.environment, self.progress, self.token, self.python)
-        fetched = go(prefetch, self.project, self.progress, self.token)
+        fetched = go(prefetch, project, self.progress, self.token)
 
         def supabase_db() -> Cluster:
             with self.progress.step("supabase_db", f"starting {supabase_pg}"):
@@ -194,7 +196,7 @@ class NativeStack:
                 cluster.start()
                 self.supabase_db = cluster
             with self.progress.step("supabase_db", "applying the migrations"):
-                supabase.create_schema(cluster, self.project, supabase_password)
+                supabase.create_schema(cluster, project, supabase_password)
             self._save()
             return cluster
 
@@ -210,7 +212,7 @@ class NativeStack:
                     "SUPABASE_ANON_KEY": supabase.jwt(jwt_secret, "anon"),
                     "SUPABASE_SERVICE_ROLE_KEY": supabase.jwt(jwt_secret, "service_role"), "IPAI_BRIDGE_SECRET": secret,
                 }  # fmt: skip
-                self.functions = Functions.create(self.project, port, self.run, env, settings)
+                self.functions = Functions.create(project, port, self.run, env, settings)
                 self._register("functions", self.functions)
                 self.functions.start()
 
@@ -316,7 +318,9 @@ class NativeStack:
     def _locked(self) -> Any:
         with try_locked(state.lock(self.name)) as mine:
             if not mine:
-                raise StackBusy(f"another command starts or stops the stack {self.name!r}: wait for it, or use another --name")
+                raise StackBusy(
+                    f"another command starts or stops the stack {self.name!r}: wait for it, or use another --name"
+                )
             yield
 
     # ------------------------------------------------------------------------------------------------- using it
@@ -383,12 +387,14 @@ class NativeStack:
 
     # ------------------------------------------------------------------------------------------------- the end
 
-    def down(self) -> None:
-        """Stop everything and remove all that belongs to it; a stack that is not there is nothing to stop."""
+    def down(self) -> bool:
+        """Stop everything and remove all that belongs to it; whether there was anything. Raises StackBusy."""
         with self._locked():
-            if state.file(self.name).exists():
+            there = state.file(self.name).exists()
+            if there:
                 self._load()
                 self._clean()
+            return there
 
     def _clean(self) -> None:
         order = ("relay", "sweep", "odoo", "functions", "supabase_db", "odoo_db")
@@ -398,7 +404,9 @@ class NativeStack:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
             threads = [
-                threading.Thread(target=self._parts[name].process.stop, args=(5.0,)) for name in order if name in self._parts
+                threading.Thread(target=self._parts[name].process.stop, args=(5.0,))
+                for name in order
+                if name in self._parts
             ]
             for part in self._parts.values():
                 part.process.on_change = lambda: None
@@ -420,5 +428,5 @@ def down_all() -> list[str]:
     """Stop every stack of this user; their names."""
     gone = state.names()
     for name in gone:
-        NativeStack(name, project=Path(os.sep)).down()
+        NativeStack(name).down()
     return gone

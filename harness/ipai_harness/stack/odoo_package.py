@@ -108,7 +108,9 @@ def _mirror(token: str) -> str:
     if explicit:
         return explicit
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise PartMissing(f"Odoo comes as a Debian package, and this machine has no apt-get or no dpkg-deb. {OTHER_WAYS}")
+        raise PartMissing(
+            f"Odoo comes as a Debian package, and this machine has no apt-get or no dpkg-deb. {OTHER_WAYS}"
+        )
     listed = run_tool(
         ["apt-get", "indextargets", "--format", "$(REPO_URI)|$(RELEASE)|$(COMPONENT)", "Created-By: Packages"],
         lambda text: DownloadFailed(f"apt's configuration could not be read: {text}"), env=tool_environment(token),
@@ -119,7 +121,9 @@ def _mirror(token: str) -> str:
         # Ubuntu's archive and third parties' have no suite sid; neither has Debian's security archive.
         if component == "main" and "debian" in uri and "security" not in uri + release:
             return uri
-    raise DownloadFailed(f"apt's sources on this machine name no Debian archive, so {PACKAGE} cannot be fetched. {OTHER_WAYS}")
+    raise DownloadFailed(
+        f"apt's sources on this machine name no Debian archive, so {PACKAGE} cannot be fetched. {OTHER_WAYS}"
+    )
 
 
 def _download(progress: Progress, token: str) -> list[Path]:
@@ -141,7 +145,9 @@ def _download(progress: Progress, token: str) -> list[Path]:
     env = tool_environment(token)
 
     def failed(what: str) -> DownloadFailed:
-        return DownloadFailed(f"{what}\nCheck this machine's network and apt sources, and run the command again. {OTHER_WAYS}")
+        return DownloadFailed(
+            f"{what}\nCheck this machine's network and apt sources, and run the command again. {OTHER_WAYS}"
+        )
 
     with progress.step("odoo", "reading the package list"):
         run_tool([*apt, "update"], lambda text: failed(f"apt could not read the package list: {text}"), env=env)
@@ -153,17 +159,29 @@ def _download(progress: Progress, token: str) -> list[Path]:
 
         download = [*apt, "download", PACKAGE]
         try:
-            run_tool(download, lambda text: failed(f"apt could not download {PACKAGE}: {text}"), env=env, cwd=place, watch=watch)
+            run_tool(
+                download,
+                lambda text: failed(f"apt could not download {PACKAGE}: {text}"),
+                env=env,
+                cwd=place,
+                watch=watch,
+            )
         except DownloadFailed:
             # No keyring for this archive. Its signature is not needed for a version whose hash is known.
             download = [*apt, "-o", "APT::Get::AllowUnauthenticated=true", "download", f"{PACKAGE}={VERSION}"]
-            run_tool(download, lambda text: failed(f"apt could not download {PACKAGE}: {text}"), env=env, cwd=place, watch=watch)
+            run_tool(
+                download,
+                lambda text: failed(f"apt could not download {PACKAGE}: {text}"),
+                env=env,
+                cwd=place,
+                watch=watch,
+            )
         debs = sorted(place.glob(f"{PACKAGE}_*.deb"), key=lambda file: file.stat().st_mtime)
         deb = debs[-1]
         if VERSION in deb.name.replace("%2b", "+") and _sha256(deb) != SHA256:
             deb.unlink()
             raise failed(f"{deb.name} is not what it should be (SHA-256): it was deleted")
-    pages = []
+    pages: list[Path] = []
     for package in PAGES:
         try:
             run_tool([*apt, "download", package], failed, env=env, cwd=place)
@@ -188,7 +206,7 @@ def environment(progress: Progress, token: str, python: str | None = None) -> Pa
 
     `python` is the interpreter to make it from (default: ours).
     """
-    base = python or getattr(sys, "_base_executable", sys.executable)
+    base: str = python or getattr(sys, "_base_executable", None) or sys.executable
     # The patch version too: a virtual environment belongs to the interpreter that it was made from.
     about = subprocess.run(
         [base, "-c", "import sys; print(sys.implementation.cache_tag, sys.version.split()[0], sys.base_prefix)"],
@@ -220,13 +238,24 @@ def _install(base: str, place: Path, token: str) -> None:
 
     run_tool([base, "-m", "venv", "--without-pip", place], failed, env=env)
     python = place / "bin/python"
-    ours = subprocess.run([sys.executable, "-m", "pip", "--python", python, "--version"], capture_output=True, check=False, env=env)
+    ours = subprocess.run(
+        [sys.executable, "-m", "pip", "--python", python, "--version"], capture_output=True, check=False, env=env
+    )
     if ours.returncode == 0:
         pip = [sys.executable, "-m", "pip", "--python", str(python)]
     else:  # an environment without pip (made by uv), or with one older than 22.3
         run_tool([python, "-m", "ensurepip"], failed, env=env)
         pip = [str(python), "-m", "pip"]
-    install = [*pip, "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-compile", "-r", str(REQUIREMENTS)]
+    install = [
+        *pip,
+        "install",
+        "--quiet",
+        "--no-input",
+        "--disable-pip-version-check",
+        "--no-compile",
+        "-r",
+        str(REQUIREMENTS),
+    ]
     try:
         run_tool([*install, "--only-binary", ":all:"], failed, env=env)
     except DownloadFailed:

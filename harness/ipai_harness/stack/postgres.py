@@ -125,7 +125,9 @@ def server_user() -> tuple[int, int] | None:
         with contextlib.suppress(KeyError):
             entry = pwd.getpwnam(name)
             return entry.pw_uid, entry.pw_gid
-    raise PartMissing("PostgreSQL does not run as root, and this machine has neither the user postgres nor nobody: make one")
+    raise PartMissing(
+        "PostgreSQL does not run as root, and this machine has neither the user postgres nor nobody: make one"
+    )
 
 
 def _reachable(path: Path) -> bool:
@@ -161,7 +163,9 @@ class Cluster:
     process: Process
 
     @classmethod
-    def create(cls, name: str, installation: Installation, run: Path, superuser: str, env: Mapping[str, str]) -> Cluster:
+    def create(
+        cls, name: str, installation: Installation, run: Path, superuser: str, env: Mapping[str, str]
+    ) -> Cluster:
         """A cluster that has no data yet, in `run`/`name`: call `initialise` or `adopt`, then `start`."""
         user = server_user()
         if user is not None:
@@ -265,7 +269,11 @@ class Cluster:
     def connect(self, database: str = "postgres", user: str | None = None) -> psycopg2.extensions.connection:
         """A connection over the private socket (no password), as the superuser or as `user`, in autocommit."""
         connection = psycopg2.connect(
-            host=str(self.directory / "socket"), port=self.port, dbname=database, user=user or self.superuser, connect_timeout=5
+            host=str(self.directory / "socket"),
+            port=self.port,
+            dbname=database,
+            user=user or self.superuser,
+            connect_timeout=5,
         )
         connection.autocommit = True
         return connection
@@ -280,7 +288,9 @@ class Cluster:
         finally:
             connection.close()
 
-    def execute(self, statement: str, parameters: Sequence[object] | None = None, *, database: str = "postgres") -> None:
+    def execute(
+        self, statement: str, parameters: Sequence[object] | None = None, *, database: str = "postgres"
+    ) -> None:
         """One statement, as the superuser."""
         with self.cursor(database) as cursor:
             cursor.execute(statement, parameters)

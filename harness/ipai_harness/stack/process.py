@@ -67,7 +67,7 @@ def _kill_all(processes: Sequence[psutil.Process]) -> None:
 def kill_marked(token: str) -> int:
     """Kill every process that carries the token, and its children; how many there were."""
     found = list(find_marked(token))
-    everything = {process for process in found}
+    everything = set(found)
     for process in found:
         with contextlib.suppress(psutil.Error):
             everything.update(process.children(recursive=True))

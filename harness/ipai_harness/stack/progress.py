@@ -117,5 +117,3 @@ class Progress:
 def quiet() -> Progress:
     """A progress that shows nothing."""
     return Progress(quiet=True)
-
-

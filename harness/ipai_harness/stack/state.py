@@ -51,7 +51,8 @@ def read(name: str) -> dict[str, Any]:
         state = json.loads(file(name).read_text())
     except FileNotFoundError:
         raise StackNotRunning(
-            f"no stack named {name!r} runs. Start it: ipai-harness up" + ("" if name == "default" else f" --name {name}")
+            f"no stack named {name!r} runs. Start it: ipai-harness up"
+            + ("" if name == "default" else f" --name {name}")
         ) from None
     if not isinstance(state, dict):
         raise HarnessError(f"{file(name)} is damaged: delete it")

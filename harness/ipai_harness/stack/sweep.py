@@ -1,6 +1,6 @@
 """Calls `odoo.sweep_events()` every few seconds, as pg_cron does on the platform. A database that is down is tried again.
 
-    SUPABASE_DB_URL=… python -m ipai_harness.stack.sweep SECONDS
+SUPABASE_DB_URL=… python -m ipai_harness.stack.sweep SECONDS
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def main() -> int:
     while not done.wait(every):
         try:
             if connection is None:
-                connection = psycopg2.connect(os.environ["SUPABASE_DB_URL"], connect_timeout=5, application_name="sweep")
+                connection = psycopg2.connect(
+                    os.environ["SUPABASE_DB_URL"], connect_timeout=5, application_name="sweep"
+                )
                 connection.autocommit = True
             with connection.cursor() as cursor:
                 cursor.execute("select * from odoo.sweep_events()")

@@ -63,7 +63,13 @@ def prepare(
 
 
 def _make(
-    place: Path, modules: list[str], package: OdooPackage, python: Path, installation: Installation, run: Path, token: str
+    place: Path,
+    modules: list[str],
+    package: OdooPackage,
+    python: Path,
+    installation: Installation,
+    run: Path,
+    token: str,
 ) -> None:
     env = part_environment(token, run)
     cluster = Cluster.create("odoo_template", installation, run, SUPERUSER, env)
@@ -93,7 +99,9 @@ def _make(
             cursor.execute("SELECT name FROM ir_module_module WHERE state = 'installed'")
             missing = set(modules) - {str(row[0]) for row in cursor.fetchall()}
             if missing:
-                raise PartFailed("odoo_db", f"Odoo knows no module {', '.join(sorted(missing))}", hint="check the names")
+                raise PartFailed(
+                    "odoo_db", f"Odoo knows no module {', '.join(sorted(missing))}", hint="check the names"
+                )
             # It calls home.
             cursor.execute("UPDATE ir_cron SET active = false WHERE cron_name ILIKE '%publisher%'")
             cursor.execute("VACUUM ANALYZE")

@@ -1,0 +1,269 @@
+"""`ipai-harness`: start, look at and stop a stack of real parts on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from rich.console import Console
+from rich.table import Table
+
+from ipai_bridge.errors import BridgeError
+from ipai_harness.errors import StackNotRunning
+from ipai_harness.stack import native, state, template
+from ipai_harness.stack.native import NativeStack
+from ipai_harness.stack.process import tail
+from ipai_harness.stack.progress import Progress
+
+OK, FAILED, USAGE, NOT_RUNNING, INTERRUPTED = 0, 1, 2, 3, 130
+
+EXIT_CODES = """\
+exit codes:
+  0    done
+  1    something failed; the message says which part, shows its log's end, and says what to do
+  2    the command line is wrong
+  3    no stack of that name runs, or (status) it runs only in part
+  130  interrupted; what had been started was stopped again
+"""
+
+EXAMPLES = """\
+examples:
+  ipai-harness up                          start everything; the first time this fetches Odoo (a few minutes)
+  eval "$(ipai-harness env)"               addresses and secrets as variables of this shell
+  psql "$IPAI_HARNESS_SUPABASE_DSN"        … and use them
+  ipai-harness logs odoo --follow          watch Odoo's log
+  ipai-harness up --name two               a second stack beside the first
+  ipai-harness down --all                  stop and remove everything
+
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        prog="ipai-harness",
+        description="Starts a real Odoo CE 19, PostgreSQL for it and for Supabase's side, the Edge Functions and the relay, "
+        "without Docker.",
+        epilog=EXAMPLES + EXIT_CODES,
+        formatter_class=raw,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument(
+        "--name", default="default", help="which stack, when several run side by side (default: default)"
+    )
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="print JSON, and nothing else, on standard output")
+
+    up = commands.add_parser(
+        "up", parents=[named, as_json], help="start a stack", formatter_class=raw, epilog=EXIT_CODES,
+        description="Starts a stack and returns when every part is healthy. Does nothing when it runs already.\n"
+        "Where Odoo comes from: IPAI_HARNESS_ODOO_PATH (a checkout), IPAI_HARNESS_ODOO_DEB (a package file), or Debian's\n"
+        "package from the mirror that apt uses here, or from IPAI_HARNESS_DEBIAN_MIRROR. It is fetched once.",
+    )  # fmt: skip
+    up.add_argument(
+        "--modules",
+        default=",".join(template.MODULES),
+        help="Odoo modules to install, comma-separated (default: %(default)s)",
+    )
+    up.add_argument(
+        "--relay", choices=("process", "inline", "off"), default="process", help="who delivers (default: process)"
+    )
+    up.add_argument("--workers", type=int, default=0, help="Odoo worker processes; 0 = threads (default)")
+    up.add_argument("--python", help="the interpreter to run Odoo on (default: the one that runs this command)")
+    up.set_defaults(run=_up)
+
+    status = commands.add_parser(
+        "status", parents=[named, as_json], help="what runs, where, and whether it is healthy", epilog=EXIT_CODES,
+        formatter_class=raw, description="Shows the parts of a stack. Exit code 3 when it does not run, or only in part.",
+    )  # fmt: skip
+    status.set_defaults(run=_status)
+
+    env = commands.add_parser(
+        "env", parents=[named, as_json], help="addresses, logins and secrets of a stack", epilog=EXIT_CODES, formatter_class=raw,
+        description='Prints `export` lines for a shell: eval "$(ipai-harness env)". They hold secrets of the stack.',
+    )  # fmt: skip
+    env.set_defaults(run=_env)
+
+    logs = commands.add_parser(
+        "logs", parents=[named], help="the parts' logs", epilog=EXIT_CODES, formatter_class=raw,
+        description="Prints the end of the logs: of one part, or of all.",
+    )  # fmt: skip
+    logs.add_argument("part", nargs="?", choices=native.PARTS, help="which part (default: all)")
+    logs.add_argument("-n", "--lines", type=int, default=50, help="how many lines of each (default: 50)")
+    logs.add_argument("-f", "--follow", action="store_true", help="go on printing what is written, until Ctrl-C")
+    logs.set_defaults(run=_logs)
+
+    down = commands.add_parser(
+        "down", parents=[named], help="stop a stack and remove what belongs to it", epilog=EXIT_CODES, formatter_class=raw,
+        description="Stops a stack and removes its databases, files and logs. The cache stays. Also cleans up after an `up` "
+        "that was killed.",
+    )  # fmt: skip
+    down.add_argument("--all", action="store_true", help="every stack of this user")
+    down.set_defaults(run=_down)
+    return top
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; its exit code."""
+    options = parser().parse_args(argv)
+    # SIGTERM ends `up` as Ctrl-C does: nothing is left behind.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(options.run(options))
+    except StackNotRunning as error:
+        return _complain(error, NOT_RUNNING)
+    except BridgeError as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `ipai-harness logs | head`
+        sys.stderr.close()
+        return OK
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _complain(error: BridgeError, code: int) -> int:
+    print(f"ipai-harness: {error}", file=sys.stderr)
+    return code
+
+
+def _up(options: argparse.Namespace) -> int:
+    state.check_name(options.name)
+    already = state.file(options.name).exists()
+    started = time.monotonic()
+    with Progress() as progress:
+        stack = NativeStack(
+            options.name,
+            modules=[name.strip() for name in options.modules.split(",") if name.strip()],
+            relay_mode=options.relay,
+            workers=options.workers,
+            python=options.python,
+            progress=progress,
+        ).up()
+    if options.json:
+        print(json.dumps({"name": stack.name, "env": stack.env()}))
+        return OK
+    fresh = not (already and stack.adopted)
+    say = Console(stderr=True)
+    what = f"is up ({time.monotonic() - started:.1f} s)" if fresh else "was up already, and is healthy"
+    say.print(f"the stack {stack.name!r} {what}:", markup=False, highlight=False)
+    say.print(_table(stack))
+    name = "" if stack.name == "default" else f" --name {stack.name}"
+    say.print(
+        f'eval "$(ipai-harness env{name})" sets variables; ipai-harness down{name} stops it.',
+        markup=False,
+        highlight=False,
+    )
+    return OK
+
+
+def _rows(stack: NativeStack) -> list[dict[str, object]]:
+    sick = stack.unhealthy()
+    where = {
+        "odoo": stack.odoo.url,
+        "functions": stack.functions.url,
+        "odoo_db": f"127.0.0.1:{stack.odoo_db.port}",
+        "supabase_db": f"127.0.0.1:{stack.supabase_db.port}",
+    }
+    what = {
+        "odoo": "Odoo CE 19, " + ("threads" if stack.workers == 0 else f"{stack.workers} workers"),
+        "odoo_db": str(stack.odoo_db.installation),
+        "supabase_db": str(stack.supabase_db.installation),
+        "functions": "Deno",
+        "relay": "python -m ipai_bridge relay",
+        "sweep": "in place of pg_cron",
+    }
+    return [
+        {
+            "part": name, "what": what[name], "address": where.get(name), "pid": process.pid, "healthy": name not in sick,
+            "log": str(process.log),
+        }
+        for name, process in stack.processes().items()
+    ]  # fmt: skip
+
+
+def _table(stack: NativeStack) -> Table:
+    table = Table(box=None)
+    for title in ("part", "what", "address", "pid", "state"):
+        table.add_column(title)
+    for row in _rows(stack):
+        health = "[green]healthy" if row["healthy"] else "[red]down"
+        table.add_row(str(row["part"]), str(row["what"]), str(row["address"] or ""), str(row["pid"] or ""), health)
+    return table
+
+
+def _status(options: argparse.Namespace) -> int:
+    stack = NativeStack.attach(options.name)
+    rows = _rows(stack)
+    healthy = all(row["healthy"] for row in rows)
+    if options.json:
+        print(json.dumps({"name": stack.name, "healthy": healthy, "parts": rows}))
+    else:
+        Console().print(_table(stack))
+    return OK if healthy else NOT_RUNNING
+
+
+def _env(options: argparse.Namespace) -> int:
+    values = NativeStack.attach(options.name).env()
+    if options.json:
+        print(json.dumps(values))
+        return OK
+    for name, value in values.items():
+        print(f"export IPAI_HARNESS_{name.upper()}={shlex.quote(value)}")
+    # What the library's own commands read, so that `ipai-bridge outbox list` looks at this stack.
+    library = {"URL": "functions_url", "SECRET_FILE": "secret_file", "INSTANCE": "instance", "DSN": "odoo_dsn"}
+    for variable, name in library.items():
+        print(f"export IPAI_BRIDGE_{variable}={shlex.quote(values[name])}")
+    return OK
+
+
+def _logs(options: argparse.Namespace) -> int:
+    stack = NativeStack.attach(options.name)
+    logs = {name: process.log for name, process in stack.processes().items() if options.part in (None, name)}
+    prefix = options.part is None
+    for name, log in logs.items():
+        for line in tail(log, options.lines).splitlines():
+            print(f"{name}: {line}" if prefix else line)
+    if options.follow:
+        _follow(logs, prefix=prefix)
+    return OK
+
+
+def _follow(logs: dict[str, Path], *, prefix: bool) -> None:
+    files = {name: log.open(errors="replace") for name, log in logs.items() if log.exists()}
+    try:
+        for file in files.values():
+            file.seek(0, 2)
+        while any(log.exists() for log in logs.values()):  # until `down`
+            for name, file in files.items():
+                for line in file:
+                    print(f"{name}: {line}" if prefix else line, end="", flush=True)
+            time.sleep(0.2)
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def _down(options: argparse.Namespace) -> int:
+    gone = native.down_all() if options.all else ([options.name] if NativeStack(options.name).down() else [])
+    said = ", ".join(gone) if gone else ("no stack runs" if options.all else f"no stack named {options.name!r} runs")
+    print(f"stopped and removed: {said}" if gone else said, file=sys.stderr)
+    return OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())
