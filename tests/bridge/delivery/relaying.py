@@ -133,7 +133,7 @@ def event(aggregate_id: str = "1", number: int = 0) -> Event:
 
 def emit(path: Path, *events: Event) -> None:
     with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
-        sqlite.emit(connection, events)  # type: ignore[arg-type]
+        sqlite.emit(connection, events)
 
 
 def rows(path: Path, columns: str, table: str = "outbox") -> list[tuple[Any, ...]]:

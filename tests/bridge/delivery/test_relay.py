@@ -257,8 +257,12 @@ def test_stop_finishes_the_request_under_way_settles_and_gives_back_the_rest(pat
 
 def test_stop_from_a_signal_handler(path: Path) -> None:
     emit(path, *(event("a", number) for number in range(5)))
-    made = relay(WatchedOutbox(path), FakePoster(), poll_interval=30)
-    made._transport.answer = lambda _: (os.kill(os.getpid(), signal.SIGUSR1), 200)[1]  # type: ignore[attr-defined]
+
+    def answer(_: Claimed) -> int:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        return 200
+
+    made = relay(WatchedOutbox(path), FakePoster(answer), poll_interval=30)
     before = signal.signal(signal.SIGUSR1, lambda *_: made.stop())
     try:
         with closing(made):
