@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import odoorpc.error
 import psycopg2
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.observe.outcomes import Journey, eventually, journeys
+from ipai_harness.stack.functions import Functions
 from ipai_harness.stack.native import NativeStack
+from ipai_harness.stack.process import Process
+from ipai_harness.stack.relay import Daemon
 
 
 class Scene:
@@ -70,9 +75,60 @@ class Scene:
         """Run SQL on Supabase's database."""
         return _sql(self.env["supabase_dsn"], statement, parameters)
 
+    # --- disturbances; what they change is put back at their end
+
+    @contextmanager
+    def relay_with(self, **settings: str) -> Iterator[None]:
+        """The relay restarted with other settings, such as `url` or `lease`."""
+        with self._restarted(self.relay, {f"IPAI_BRIDGE_{name.upper()}": value for name, value in settings.items()}):
+            yield
+
+    @contextmanager
+    def receiver_with(self, *secrets: str) -> Iterator[None]:
+        """The Edge Functions restarted with other active secrets."""
+        with self._restarted(self.stack.functions, {"IPAI_BRIDGE_SECRET": " ".join(secrets)}):
+            yield
+
+    @contextmanager
+    def _restarted(self, part: Daemon | Functions, changes: dict[str, str]) -> Iterator[None]:
+        before = dict(part.process.env)
+        part.process.env |= changes
+        if "IPAI_BRIDGE_SECRET" in changes:
+            part.process.env.pop("IPAI_BRIDGE_SECRET_FILE", None)
+        part.restart()
+        try:
+            yield
+        finally:
+            part.process.env = before
+            part.restart()
+
+    @contextmanager
+    def second_relay(self) -> Iterator[None]:
+        """One more relay process on the same outbox."""
+        first = self.relay.process
+        log = first.log.with_name("relay-2.log")
+        second = Daemon(Process("relay-2", list(first.argv), dict(first.env), first.cwd, log))
+        second.start()
+        try:
+            yield
+        finally:
+            second.stop()
+
+    @property
+    def relay(self) -> Daemon:
+        """The stack's relay process."""
+        assert self.stack.relay is not None
+        return self.stack.relay
+
+    def logs(self) -> list[Path]:
+        """Every log of the stack."""
+        return sorted(self.stack.run.glob("*.log"))
+
     def mend(self) -> None:
         """Start whatever the test stopped."""
-        self.stack.mend()
+        for part in self.stack.parts.values():
+            if not part.process.alive:
+                part.start()
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout: float = 30.0) -> Any:

@@ -83,16 +83,16 @@ def test_a_relay_killed_between_the_answer_and_settling_sends_again_and_nothing_
     def kill_once(answer: Answer) -> None:
         if not killed:
             killed.append(answer)
-            scene.stack.relay.kill()
+            scene.relay.kill()
 
-    with proxy(scene.env["functions_url"], kill_once) as url, scene.stack.relay_settings(url=url, lease="11s"):
+    with proxy(scene.env["functions_url"], kill_once) as url, scene.relay_with(url=url, lease="11s"):
         scene.emit()
         wait_for(lambda: killed, "the relay was killed")
         assert killed[0][0] == 200
         [before] = scene.seen()
         assert (before.outbox_status, before.attempts) == ("pending", 0)
         assert before.webhook_status is not None
-        scene.stack.relay.start()
+        scene.relay.start()
         [after] = scene.until_completed(1, timeout=60)
     assert after.log_rows == 1
     assert broken_laws([after]) == []
@@ -142,10 +142,10 @@ def test_odoos_database_killed_under_the_relay(scene: Scene) -> None:
 
 
 def test_odoo_killed_after_the_commit(scene: Scene) -> None:
-    scene.stack.relay.stop()
+    scene.relay.stop()
     scene.emit()
     scene.stack.odoo.kill()
-    scene.stack.relay.start()
+    scene.relay.start()
     scene.until_completed(1)
 
 
@@ -220,7 +220,7 @@ def test_the_order_of_a_record_over_retries_and_two_relays(scene: Scene) -> None
         scene.emit(number=number, ids=[scene.partner, *others])
     wait_for(lambda: any(journey.attempts for journey in _outbox(scene)), "an attempt has failed")
     scene.stack.functions.start()
-    with scene.stack.second_relay():
+    with scene.second_relay():
         arrived = scene.until_completed(36, scene.partner, *others, timeout=90)
     assert broken_laws(arrived) == []
     for partner in (scene.partner, *others):
@@ -240,7 +240,7 @@ def test_a_receiver_that_hangs_costs_the_user_nothing(scene: Scene) -> None:
     def hang(answer: Answer) -> None:
         release.wait(20)
 
-    with proxy(scene.env["functions_url"], hang) as url, scene.stack.relay_settings(url=url):
+    with proxy(scene.env["functions_url"], hang) as url, scene.relay_with(url=url):
         scene.emit(number=0)
         wait_for(lambda: scene.seen()[0].webhook_status, "the receiver has the first one, and hangs")
         started = time.monotonic()
@@ -255,10 +255,10 @@ def test_the_relay_stops_cleanly_in_the_middle_of_work(scene: Scene) -> None:
     scene.run(
         'for number in range(200):\n    ipai_bridge.emit(records, "res.partner.touched", payload={"number": number})'
     )
-    scene.stack.relay.stop()
+    scene.relay.stop()
     left = scene.odoo_sql("select count(*) from ipai_bridge.aggregates where lease_token is not null")
     assert left == [(0,)], "a relay that stops gives its leases back"
-    scene.stack.relay.start()
+    scene.relay.start()
     arrived = scene.until_completed(200, timeout=60)
     assert [journey.received["number"] for journey in arrived] == list(range(200))
     assert broken_laws(arrived) == []
@@ -272,10 +272,10 @@ def test_rotation_refuses_no_event(scene: Scene) -> None:
 
     old = scene.env["secret"]
     new = generate_secret().reveal()
-    with scene.stack.receiver_secrets(new, old):
+    with scene.receiver_with(new, old):
         scene.emit(number=1)
         scene.until_completed(1)
-        with scene.stack.relay_settings(secret=new):
+        with scene.relay_with(secret=new):
             scene.emit(number=2)
             arrived = scene.until_completed(2)
     assert [journey.attempts for journey in arrived] == [1, 1]
@@ -284,7 +284,7 @@ def test_rotation_refuses_no_event(scene: Scene) -> None:
 def test_a_wrong_secret_is_named_and_mended_without_loss(scene: Scene) -> None:
     from ipai_bridge.secret import generate_secret
 
-    with scene.stack.relay_settings(secret=generate_secret().reveal()):
+    with scene.relay_with(secret=generate_secret().reveal()):
         scene.emit()
         [row] = wait_for(lambda: [row for row in _outbox(scene) if row.last_error], "an attempt was refused")
         assert row.last_status == 401
@@ -298,7 +298,7 @@ def test_a_wrong_secret_is_named_and_mended_without_loss(scene: Scene) -> None:
 def test_no_log_and_no_row_holds_a_secret(scene: Scene, odoo: OdooSession) -> None:
     secret = scene.env["secret"]
     hidden = [secret, secret.removeprefix("whsec_"), scene.env["odoo_password"]]
-    logs = list(scene.stack.logs())
+    logs = scene.logs()
     assert len(logs) >= 5
     for log in logs:
         text = log.read_text(errors="replace")

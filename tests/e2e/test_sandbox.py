@@ -1,0 +1,185 @@
+"""What server-action authors reach through `ipai_bridge`: its two calls, and nothing behind them.
+
+Each attempt is Python code of a real server action in a real Odoo. It tries to get hold of something through the object,
+and raises it in an error for the author to read. None of it may ever say more than that it is refused.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.e2e.scene import Scene
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+_BY_NAME = [
+    "ipai_bridge.bridge",
+    "ipai_bridge.errors",
+    "ipai_bridge.os",
+    "ipai_bridge.settings",
+    "ipai_bridge.secret",
+    "ipai_bridge.emit.func_globals",
+    "ipai_bridge.emit.im_func",
+    "ipai_bridge.emit.im_self",
+    "ipai_bridge.emit.gi_frame",
+    "ipai_bridge.emit._function",
+    "ipai_bridge.emit._signature",
+    "ipai_bridge.relay._function",
+    "ipai_bridge._CALLS",
+    "ipai_bridge.__class__",
+    "ipai_bridge.__dict__",
+    "ipai_bridge.__module__",
+    "ipai_bridge.__init__.__globals__",
+    "ipai_bridge.__getattribute__('emit')",
+    "ipai_bridge.emit.__call__.__func__",
+    "ipai_bridge.emit.__self__",
+    "ipai_bridge.emit.__globals__",
+    "ipai_bridge.emit.__closure__",
+    "ipai_bridge.emit.__code__",
+    "ipai_bridge.emit.__wrapped__",
+    "ipai_bridge.emit.__reduce_ex__(2)",
+    "getattr(ipai_bridge, 'emit')",
+    "vars(ipai_bridge)",
+    "dir(ipai_bridge)",
+    "type(ipai_bridge)",
+    "dict(ipai_bridge)",
+    "list(ipai_bridge)",
+    "list(ipai_bridge.emit)",
+    "ipai_bridge['emit']",
+    "len(ipai_bridge)",
+    "[*ipai_bridge]",
+    "(lambda **all: all)(**ipai_bridge)",
+]
+# Where a name with two underscores does not stand in the code but in a text, Odoo's check does not see it.
+_BY_FORMAT = [
+    "{0.__class__}",
+    "{0.__class__.__mro__}",
+    "{0.__doc__}",
+    "{0.__module__}",
+    "{0.__dict__}",
+    "{0.__init__.__globals__}",
+    "{0.__getattribute__}",
+    "{0.__repr__.__func__.__globals__}",
+    "{0.__class__.__init__.__globals__[os].environ}",
+    "{0.emit.__class__}",
+    "{0.emit.__func__}",
+    "{0.emit.__func__.__globals__[os].environ}",
+    "{0.emit.__globals__}",
+    "{0.emit.__self__}",
+    "{0.emit.__call__}",
+    "{0.emit.__call__.__func__.__globals__}",
+    "{0.emit._function.__globals__}",
+    "{0.emit._signature}",
+    "{0.relay.__class__.__subclasses__}",
+    "{0.relay._function.__globals__[bridge]}",
+    "{0[emit]}",
+]
+_INSIDE = [
+    # What a callable is given is the record, and what it raises comes back as a text.
+    "ipai_bridge.emit(records, 'res.partner.x', fields=lambda record: {'a': ipai_bridge.emit})",
+    "ipai_bridge.emit(records, 'res.partner.x', fields={'a': lambda record: env})",
+    "ipai_bridge.emit(records, 'res.partner.x', fields={'a': lambda record: datetime})",
+    "ipai_bridge.emit(records, 'res.partner.x', payload={'a': env})",
+    "ipai_bridge.emit(records, 'res.partner.x', payload={'a': ipai_bridge})",
+    "ipai_bridge.emit(ipai_bridge, 'res.partner.x')",
+    "ipai_bridge.emit(env, 'res.partner.x')",
+    "ipai_bridge.emit(datetime, 'res.partner.x')",
+    "ipai_bridge.emit([record], 'res.partner.x')",
+    "ipai_bridge.emit(records, 'res.partner.x', fields=['__class__'])",
+    "ipai_bridge.emit(records, 'res.partner.x', fields=['env'])",
+    "ipai_bridge.emit(records, 'res.partner.x', fields=['_cr'])",
+    "ipai_bridge.emit(records, 'res.partner.x', fields=['parent_id.__class__'])",
+    "ipai_bridge.emit(records, 'res.partner.x', fields=[ipai_bridge])",
+    "ipai_bridge.emit(records, ipai_bridge)",
+    "ipai_bridge.emit(records, 'res.partner.x', fields='/etc/passwd')",
+    "ipai_bridge.emit(records, 'res.partner.x', instance='other')",
+    "ipai_bridge.emit(records, 'res.partner.x', url='http://127.0.0.1:1')",
+    "ipai_bridge.emit(records, 'res.partner.x', secret='x')",
+    "ipai_bridge.relay(ipai_bridge)",
+    "ipai_bridge.relay(records)",
+    "ipai_bridge.relay({'cr': 1})",
+    "ipai_bridge.relay(env, url='http://127.0.0.1:1')",
+]
+_STATEMENTS = [
+    "import ipai_bridge.bridge",
+    "from ipai_bridge import bridge",
+    "ipai_bridge.emit = 1",
+    "ipai_bridge.FACE = 1",
+    "del ipai_bridge.emit",
+    "with ipai_bridge as leak:\n    raise UserError('LEAK: %s' % leak)",
+    "class Leak(ipai_bridge):\n    pass",
+    "for leak in ipai_bridge:\n    raise UserError('LEAK: %s' % leak)",
+    "match ipai_bridge:\n    case object(emit=leak):\n        raise UserError('LEAK: %s' % leak)",
+]
+_ERRORS = [
+    # What the errors of the calls carry.
+    "{0.args[0].__class__.__init__}",
+    "{0.__context__.__traceback__}",
+    "{0.__cause__.__traceback__}",
+    "{0.obj}",
+]
+
+ATTEMPTS = [
+    *(f"raise UserError('LEAK: %s' % ({expression},))" for expression in _BY_NAME),
+    *(f"raise UserError('LEAK: ' + {text!r}.format(ipai_bridge))" for text in _BY_FORMAT),
+    *(f"raise UserError('LEAK: %s' % ({expression},))" for expression in _INSIDE),
+    *_STATEMENTS,
+]
+
+
+@pytest.mark.parametrize("code", ATTEMPTS)
+def test_nothing_is_reached(scene: Scene, code: str) -> None:
+    said = scene.refusal(code)
+    _assert_harmless(scene, said.replace(code, "").replace(repr(code)[1:-1], ""))
+    assert scene.seen() == []
+
+
+@pytest.mark.parametrize("text", _ERRORS)
+def test_the_errors_of_the_calls_lead_nowhere(scene: Scene, text: str) -> None:
+    code = f"""
+try:
+    ipai_bridge.emit(records, "BAD")
+except Exception as error:
+    found = "nothing"
+    try:
+        found = {text!r}.format(error)
+    except Exception:
+        pass
+    raise UserError("FOUND: " + found)
+"""
+    said = scene.refusal(code).replace(code, "")
+    assert "site-packages" not in said
+    assert "environ" not in said
+    assert scene.env["secret"] not in said
+
+
+def test_there_are_at_least_forty_attempts() -> None:
+    assert len(set(ATTEMPTS)) >= 40
+
+
+def test_an_attempt_that_did_leak_would_be_noticed(scene: Scene) -> None:
+    said = scene.refusal("raise UserError('LEAK: %s' % (datetime,))")
+    with pytest.raises(AssertionError):
+        _assert_harmless(scene, said)
+
+
+def test_both_calls_work_from_the_sandbox(scene: Scene) -> None:
+    scene.relay.stop()
+    scene.emit()
+    scene.run("ipai_bridge.relay(env)")
+    scene.until_completed(1)
+
+
+def test_a_user_without_the_right_to_read_cannot_send(scene: Scene) -> None:
+    code = """
+portal = env.ref("base.public_user")
+ipai_bridge.emit(records.with_user(portal), "res.partner.leaked", fields=["name", "email"])
+"""
+    assert "record_unreadable" in scene.refusal(code)
+    assert scene.seen() == []
+
+
+def _assert_harmless(scene: Scene, said: str) -> None:
+    assert "LEAK:" not in said, said
+    for word in ("<module", "<class", "<function", "<bound method", "<frame", "environ(", scene.env["secret"]):
+        assert word not in said.replace("<class 'odoo.exceptions", "").replace("<class 'builtins", ""), said
