@@ -297,7 +297,7 @@ class Cluster:
 
     def dsn(self, database: str, user: str, password: str) -> str:
         """A URL of a database over TCP."""
-        return f"postgresql://{quote(user)}:{quote(password)}@127.0.0.1:{self.port}/{quote(database)}"
+        return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
     def to_state(self) -> dict[str, Any]:
         """What `from_state` needs."""

@@ -17,7 +17,7 @@ NAME = re.compile(r"^[a-z0-9][a-z0-9_-]{0,39}$")
 
 def check_name(name: str) -> str:
     """The name, when it is one. Raises HarnessError."""
-    if not NAME.match(name):
+    if not NAME.fullmatch(name):
         raise HarnessError(f"{name!r} cannot name a stack: use 1 to 40 lower-case letters, digits, - and _")
     return name
 
