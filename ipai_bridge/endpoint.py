@@ -28,9 +28,10 @@ _POOLER_USER = re.compile(r"[a-z0-9_]+\.([a-z0-9]{10,40})")
 
 _URI_DSN = re.compile(
     r"(?P<scheme>postgres(?:ql)?)://(?:(?P<user>[\w.%-]*)(?P<password>:[^@/?#]*)?@)?"
-    r"(?P<host>[\w.,:%\[\]-]*)(?P<database>/[\w.%-]*)?(?P<query>\?[^@]*)?",
+    r"(?P<host>(?:(?:[\w.%-]+|\[[\w.:%]+\])?(?::[0-9]{0,5})?,?)*)(?P<database>/[\w.%-]*)?(?P<query>\?[^@]*)?",
     re.ASCII,
 )
+_HOST_AND_PORT = re.compile(r"(?:[\w.%-]*|\[[\w.:%]+\])(?::[0-9]{0,5})?", re.ASCII)
 _PAIR = re.compile(r"\s*([a-z_]+)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s'\\]+)(?=\s|\Z)", re.ASCII)
 _MAY_BE_SHOWN = ("host", "hostaddr", "port", "dbname", "user", "sslmode")
 
@@ -113,7 +114,8 @@ def broken_dsn_rule(dsn: str) -> str | None:
 def shown_dsn(dsn: str) -> str:
     """A DSN as it may be printed: never the password, and nothing at all where it is not sure which part that is."""
     match = _URI_DSN.fullmatch(dsn)
-    if match:
+    # Else, in "postgresql://u:password", the host could be what was to be the password.
+    if match and all(_HOST_AND_PORT.fullmatch(host) for host in match["host"].split(",")):
         user = f"{match['user']}{':***' if match['password'] else ''}@" if match["user"] is not None else ""
         return f"{match['scheme']}://{user}{match['host']}{match['database'] or ''}"
     pairs = _pairs(dsn)

@@ -252,11 +252,13 @@ def _refuse_unknown(
         )
     given.append(("", {k: 0 for k in environ if k.startswith(ENVIRONMENT)}, ENVIRONMENT))
     for where, mapping, prefix in given:
-        known = [prefix + (name.upper() if prefix == ENVIRONMENT else name) for name in SETTINGS]
+        known = {prefix + (name.upper() if prefix == ENVIRONMENT else name): name for name in SETTINGS}
         for name in sorted(map(str, mapping)):
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1, 0.5)
-                hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(known)}"
+                bare = name.removeprefix(prefix).lower()
+                near = difflib.get_close_matches(bare, SETTINGS, 1)
+                shown = [full for full, setting in known.items() if setting in (near or SETTINGS)]
+                hint = f"did you mean {shown[0]}?" if near else f"the names are {', '.join(shown)}"
                 raise SettingsError(f"{where}{name[:100]}", f"is not a setting: {hint}")
 
 
