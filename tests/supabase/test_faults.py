@@ -7,19 +7,19 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.supabase.conftest import PROJECT, SECRET, Edge, Sender, Server, installations, rows, until
+from tests.supabase.conftest import PROJECT, SECRET, Edge, Sender, Server, majors, rows, until
 
 MODES = ["fast", "immediate"]
 
 
 @pytest.fixture(scope="module")
-def own(servers: Callable[[str], Server]) -> Iterator[Server]:
+def own() -> Iterator[Server]:
     """A server that a test may stop."""
-    mine = Server(installations()[min(installations())])
+    mine = Server(majors()[0])
     yield mine
     mine.remove()
 

@@ -205,7 +205,7 @@ begin
     where s.signature in (
       select x.signature from odoo.accepted_signatures x
       where x.expires_at < clock_timestamp() - interval '5 minutes'
-      order by x.expires_at limit 10000 for update skip locked)
+      order by x.expires_at limit 100000 for update skip locked)
     returning 1
   )
   select count(*) into signatures_pruned from pruned;

@@ -17,7 +17,8 @@ export interface Inbox {
   process(id: string): Promise<void>;
 }
 
-const INGEST_TIMEOUT_MS = 10_000;
+/** Shorter than the sender waits (10 s): it is to hear a 503, not nothing. */
+const INGEST_TIMEOUT_MS = 8_000;
 const PROCESS_TIMEOUT_MS = 60_000;
 
 /** An inbox behind `url`. Connects when first asked, and again whenever it must. */

@@ -3,12 +3,13 @@
 import { connect } from "../_shared/db.ts";
 import { webhook } from "../_shared/webhook.ts";
 
-declare const EdgeRuntime: { waitUntil(work: Promise<unknown>): void };
+// Not there outside of an edge runtime; then the work simply goes on.
+const { EdgeRuntime } = globalThis as { EdgeRuntime?: { waitUntil(work: Promise<unknown>): void } };
 
 Deno.serve(webhook("odoo-webhook", {
   env: (name) => Deno.env.get(name),
   now: () => Date.now(),
   connect,
-  waitUntil: (work) => EdgeRuntime.waitUntil(work),
+  waitUntil: (work) => EdgeRuntime?.waitUntil(work),
   log: (line) => console.log(JSON.stringify(line)),
 }));
