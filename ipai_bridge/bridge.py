@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ipai_bridge import __version__
-from ipai_bridge.errors import PayloadError, RecordUnreadable, SchemaMissing
+from ipai_bridge.errors import PayloadError, RecordUnreadable, SchemaMissing, SettingsError
 from ipai_bridge.event import Event, next_ids
 from ipai_bridge.outbox import postgres
 from ipai_bridge.outbox.postgres import PostgresOutbox
@@ -186,11 +186,17 @@ def _odoo_conf() -> Mapping[str, str] | None:
 
 def make_relay(settings: Settings, outbox: Outbox) -> Relay:
     """A relay of `outbox` to where the settings say. Raises `SettingsError` when the URL or the secret is missing."""
-    from ipai_bridge.delivery.relay import Relay
+    from ipai_bridge.delivery.relay import LEASE_MARGIN, Relay
     from ipai_bridge.delivery.retry import RetryPolicy
     from ipai_bridge.delivery.transport import Transport
 
     url, secrets = settings.require_endpoint()
+    if settings.lease <= settings.http_timeout + LEASE_MARGIN:
+        raise SettingsError(
+            "lease",
+            f"must be more than {LEASE_MARGIN:g} s longer than http_timeout ({settings.http_timeout:g} s): that is what is "
+            f"left to record an answer, and {settings.lease:g} s is too short",
+        )
     return Relay(
         outbox,
         Transport(url, secrets[0], timeout=settings.http_timeout, user_agent=f"ipai-bridge/{__version__}"),

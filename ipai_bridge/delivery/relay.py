@@ -43,7 +43,7 @@ from ipai_bridge.outbox.store import Claimed, Hold, Lease, Outbox, Settlement
 log = logging.getLogger("ipai_bridge.relay")
 
 _RECONNECT = (0.1, 5.0)  # seconds: first and longest pause while Odoo's database does not answer
-_LEASE_MARGIN = 1.0  # seconds of a lease kept for settling, beyond the request's timeout
+LEASE_MARGIN = 1.0  # seconds of a lease kept for settling, beyond the request's timeout
 _AHEAD = 1.0  # seconds of work that are claimed at most
 _PACE_WEIGHT = 0.2  # of the newest attempt in the average
 
@@ -118,7 +118,7 @@ class Relay:
         Raises:
             ValueError: the transport's timeout leaves no room in the lease.
         """
-        if transport.timeout + _LEASE_MARGIN >= lease:
+        if transport.timeout + LEASE_MARGIN >= lease:
             raise ValueError(f"a lease of {lease:g} s is too short for requests that may take {transport.timeout:g} s")
         self.tally = Tally()
         self._outbox = outbox
@@ -134,7 +134,7 @@ class Relay:
         self._batch = _Batch()
         self._lanes = 0
         self._pace: float | None = None
-        self._ahead = min(_AHEAD, (lease - transport.timeout - _LEASE_MARGIN) / 2)
+        self._ahead = min(_AHEAD, (lease - transport.timeout - LEASE_MARGIN) / 2)
         self._stopping = False  # for good: by stop()
         self._ending = False  # this run only: its time is over, the endpoint is gone, or it failed
         self._gone: str | None = None
@@ -290,7 +290,7 @@ class Relay:
             for claimed in lane.lease.events:
                 if self._stopping or self._ending or lane.lost:
                     break
-                if lane.until - time.monotonic() < self._transport.timeout + _LEASE_MARGIN:
+                if lane.until - time.monotonic() < self._transport.timeout + LEASE_MARGIN:
                     log.info("lease given back unsent aggregate=%s: too little of it is left", _name(lane.lease))
                     break
                 # Two events of one record may have the same body; in the same millisecond they would also have the same

@@ -98,6 +98,7 @@ class Scene:
         part.restart()
         try:
             yield
+            assert part.process.alive, part.process.tail()
         finally:
             part.process.env = before
             part.restart()

@@ -85,7 +85,7 @@ def test_a_relay_killed_between_the_answer_and_settling_sends_again_and_nothing_
             killed.append(answer)
             scene.relay.kill()
 
-    with proxy(scene.env["functions_url"], kill_once) as url, scene.relay_with(url=url, lease="11s"):
+    with proxy(scene.env["functions_url"], kill_once) as url, scene.relay_with(url=url, http_timeout="5s", lease="8s"):
         scene.emit()
         wait_for(lambda: killed, "the relay was killed")
         assert killed[0][0] == 200
