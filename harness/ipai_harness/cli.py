@@ -51,8 +51,8 @@ def parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     top = argparse.ArgumentParser(
         prog="ipai-harness",
-        description="Starts a real Odoo CE 19, PostgreSQL for it and for Supabase's side, the Edge Functions and the relay, "
-        "without Docker.",
+        description="Starts a real Odoo CE 19, PostgreSQL for it and for Supabase's side, the Edge Functions and the "
+        "relay, without Docker.",
         epilog=EXAMPLES + EXIT_CODES,
         formatter_class=raw,
     )
@@ -67,8 +67,8 @@ def parser() -> argparse.ArgumentParser:
     up = commands.add_parser(
         "up", parents=[named, as_json], help="start a stack", formatter_class=raw, epilog=EXIT_CODES,
         description="Starts a stack and returns when every part is healthy. Does nothing when it runs already.\n"
-        "Where Odoo comes from: IPAI_HARNESS_ODOO_PATH (a checkout), IPAI_HARNESS_ODOO_DEB (a package file), or Debian's\n"
-        "package from the mirror that apt uses here, or from IPAI_HARNESS_DEBIAN_MIRROR. It is fetched once.",
+        "Where Odoo comes from: IPAI_HARNESS_ODOO_PATH (a checkout), IPAI_HARNESS_ODOO_DEB (a package file), or\n"
+        "Debian's package from the mirror that apt uses here, or from IPAI_HARNESS_DEBIAN_MIRROR. It is fetched once.",
     )  # fmt: skip
     up.add_argument(
         "--modules",
@@ -84,12 +84,13 @@ def parser() -> argparse.ArgumentParser:
 
     status = commands.add_parser(
         "status", parents=[named, as_json], help="what runs, where, and whether it is healthy", epilog=EXIT_CODES,
-        formatter_class=raw, description="Shows the parts of a stack. Exit code 3 when it does not run, or only in part.",
+        formatter_class=raw, description="Shows the parts of a stack. Exit code 3 when not all of it runs.",
     )  # fmt: skip
     status.set_defaults(run=_status)
 
     env = commands.add_parser(
-        "env", parents=[named, as_json], help="addresses, logins and secrets of a stack", epilog=EXIT_CODES, formatter_class=raw,
+        "env", parents=[named, as_json], help="addresses, logins and secrets of a stack", epilog=EXIT_CODES,
+        formatter_class=raw,
         description='Prints `export` lines for a shell: eval "$(ipai-harness env)". They hold secrets of the stack.',
     )  # fmt: skip
     env.set_defaults(run=_env)
@@ -104,9 +105,10 @@ def parser() -> argparse.ArgumentParser:
     logs.set_defaults(run=_logs)
 
     down = commands.add_parser(
-        "down", parents=[named], help="stop a stack and remove what belongs to it", epilog=EXIT_CODES, formatter_class=raw,
-        description="Stops a stack and removes its databases, files and logs. The cache stays. Also cleans up after an `up` "
-        "that was killed.",
+        "down", parents=[named], help="stop a stack and remove what belongs to it", epilog=EXIT_CODES,
+        formatter_class=raw,
+        description="Stops a stack and removes its databases, files and logs. The cache stays. Also cleans up after "
+        "an `up` that was killed.",
     )  # fmt: skip
     down.add_argument("--all", action="store_true", help="every stack of this user")
     down.set_defaults(run=_down)
@@ -189,8 +191,8 @@ def _rows(stack: NativeStack) -> list[dict[str, object]]:
     }
     return [
         {
-            "part": name, "what": what[name], "address": where.get(name), "pid": process.pid, "healthy": name not in sick,
-            "log": str(process.log),
+            "part": name, "what": what[name], "address": where.get(name), "pid": process.pid,
+            "healthy": name not in sick, "log": str(process.log),
         }
         for name, process in stack.processes().items()
     ]  # fmt: skip

@@ -45,7 +45,7 @@ def test_a_failure_leaves_nothing(tmp_path: Path) -> None:
 
 def test_what_a_killed_command_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / ".thing.new-dead" / "content").mkdir(parents=True)
-    build.cached(tmp_path / "thing", lambda place: None, quiet(), "part")
+    build.cached(tmp_path / "thing", lambda _place: None, quiet(), "part")
     assert [entry.name for entry in tmp_path.iterdir()] == ["thing"]
 
 
@@ -64,7 +64,9 @@ def test_a_tool_that_fails_says_what_it_said() -> None:
     env = build.tool_environment("t")
     with pytest.raises(HarnessError, match="it said: boom"):
         build.run_tool(
-            [sys.executable, "-c", "print('boom'); raise SystemExit(1)"], lambda text: HarnessError(f"it said: {text}"), env=env
+            [sys.executable, "-c", "print('boom'); raise SystemExit(1)"],
+            lambda text: HarnessError(f"it said: {text}"),
+            env=env,
         )
     said = build.run_tool([sys.executable, "-c", "print('fine')"], HarnessError, env=env)
     assert said == "fine\n"

@@ -50,7 +50,9 @@ def test_directories_follow_xdg(home: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert paths.cache() == home / "c" / "ipai-harness"
 
 
-def test_a_run_directory_leaves_room_for_a_socket_and_can_be_passed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_directory_leaves_room_for_a_socket_and_can_be_passed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     deep = tmp_path / ("d" * 80)
     deep.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(deep))

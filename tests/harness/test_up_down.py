@@ -1,4 +1,4 @@
-"""`ipai-harness` as a user runs it: up, status, env, logs, down; interrupted and killed; twice side by side; no leaks."""
+"""`ipai-harness` as a user runs it: up, status, env, logs, down; cut off; twice side by side; no leaks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,9 @@ def test_two_stacks_side_by_side_from_up_to_down(cleaned: Mapping[str, str]) -> 
     second = start(cleaned, *UP, "--name", "two", "--json")
     with first, second:
         one, two = (json.loads(child.communicate(timeout=600)[0])["env"] for child in (first, second))
-    differ = [name for name in one if name not in {"odoo_db", "odoo_login", "instance", "odoo_postgres", "supabase_postgres"}]
+    differ = [
+        name for name in one if name not in {"odoo_db", "odoo_login", "instance", "odoo_postgres", "supabase_postgres"}
+    ]
     assert [name for name in differ if one[name] == two[name]] == []
 
     assert json.loads(harness(cleaned, *UP, "--name", "one", "--json"))["env"] == one, "up again changes nothing"

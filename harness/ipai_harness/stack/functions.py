@@ -1,7 +1,7 @@
-"""The Edge Functions: Deno (from the Python package of that name) behind gateway.ts, which stands in for the platform's.
+"""The Edge Functions: Deno (from the Python package of that name) behind gateway.ts, in place of the platform.
 
-What the functions import from npm is fetched beforehand into the cache, from the registry and with the certificates that
-this machine is configured for (NPM_CONFIG_REGISTRY, npm's own configuration; DENO_CERT, NODE_EXTRA_CA_CERTS,
+What the functions import from npm is fetched beforehand into the cache, from the registry and with the certificates
+that this machine is configured for (NPM_CONFIG_REGISTRY, npm's own configuration; DENO_CERT, NODE_EXTRA_CA_CERTS,
 SSL_CERT_FILE). When they run, they fetch nothing.
 """
 
@@ -90,7 +90,7 @@ def prefetch(project: Path, progress: Progress, token: str) -> None:
             [find_deno(), "cache", "--quiet", *_config(project), GATEWAY, *sources],
             lambda text: DownloadFailed(
                 f"what the Edge Functions import could not be fetched: {text}\n"
-                "Check that npm's registry is reached (NPM_CONFIG_REGISTRY, HTTPS_PROXY, NODE_EXTRA_CA_CERTS), and run it again."
+                "Check that npm's registry is reached (NPM_CONFIG_REGISTRY, HTTPS_PROXY, NODE_EXTRA_CA_CERTS)."
             ),
             env=_deno_environment(token), cwd=project,
         )  # fmt: skip
@@ -108,11 +108,11 @@ class Functions:
     def create(
         cls, project: Path, port: int, run: Path, env: Mapping[str, str], settings: Mapping[str, str]
     ) -> Functions:
-        """Functions that are configured, not started. `settings` is their environment: SUPABASE_DB_URL, IPAI_BRIDGE_SECRET …"""
+        """Functions that are configured, not started; `settings` is their environment (SUPABASE_DB_URL …)."""
         argv = [
             str(find_deno()), "run", "--quiet", "--no-prompt", "--cached-only", *_config(project), "--allow-net",
-            f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project", str(project),
-            "--port", str(port), "--host", "127.0.0.1",
+            f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project",
+            str(project), "--port", str(port), "--host", "127.0.0.1",
         ]  # fmt: skip
         deno = {"DENO_DIR": str(paths.cache() / "deno"), "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
         registry = _npm_registry()  # its address is part of the cache's layout

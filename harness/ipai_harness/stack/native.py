@@ -8,7 +8,8 @@
     sweep        calls odoo.sweep_events(), as pg_cron does on the platform
 
 Each part can be stopped, killed and started by itself: `stack.relay.kill()`, `stack.supabase_db.stop("immediate")`,
-`stack.functions.restart()`; it keeps its port. A stack lives until `down`, whatever becomes of the process that started it.
+`stack.functions.restart()`; it keeps its port. A stack lives until `down`, whatever becomes of the process that
+started it.
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ class NativeStack:
         """Start every part; returns when all are healthy.
 
         A stack of that name that runs already is taken over as it is. Raises PartFailed, PartMissing, DownloadFailed;
-        StackDegraded when it runs in part; StackBusy when another command starts or stops it. Nothing is left after an error.
+        StackDegraded when it runs in part; StackBusy when another command is at it. An error leaves nothing behind.
         """
         with self._locked():
             if state.file(self.name).exists():
@@ -153,7 +154,7 @@ class NativeStack:
         except BaseException:
             for future in running:
                 future.cancel()
-            # Threads wait for programs that they started: ending the programs ends them. One may be about to start another.
+            # Threads wait for programs that they started: ending those ends them. One may be about to start another.
             while not all(future.done() for future in running):
                 process.kill_marked(self.token)
                 wait(running, timeout=0.2)
@@ -208,7 +209,8 @@ class NativeStack:
             fetched.result()
             with self.progress.step("functions", "starting the Edge Functions"):
                 settings = {
-                    "SUPABASE_DB_URL": dsn, "SUPABASE_URL": f"http://127.0.0.1:{port}", "SUPABASE_JWT_SECRET": jwt_secret,
+                    "SUPABASE_DB_URL": dsn, "SUPABASE_URL": f"http://127.0.0.1:{port}",
+                    "SUPABASE_JWT_SECRET": jwt_secret,
                     "SUPABASE_ANON_KEY": supabase.jwt(jwt_secret, "anon"),
                     "SUPABASE_SERVICE_ROLE_KEY": supabase.jwt(jwt_secret, "service_role"), "IPAI_BRIDGE_SECRET": secret,
                 }  # fmt: skip
@@ -236,8 +238,8 @@ class NativeStack:
                 "url": url, "secret_file": str(secret_file), "instance": INSTANCE, "relay": self.relay_mode,
             }  # fmt: skip
             server = OdooServer.create(
-                package.result(), python.result(), cluster.result(), odoo_password, self.run, env, database=template.DATABASE,
-                password=admin, workers=self.workers, bridge=bridge,
+                package.result(), python.result(), cluster.result(), odoo_password, self.run, env,
+                database=template.DATABASE, password=admin, workers=self.workers, bridge=bridge,
             )  # fmt: skip
             self.odoo = server
             self._register("odoo", server)
@@ -255,8 +257,8 @@ class NativeStack:
             daemon.start()
 
         self.values = {
-            "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": template.DATABASE, "functions_url": url, "secret": secret,
-            "instance": INSTANCE, "secret_file": str(secret_file), "jwt_secret": jwt_secret,
+            "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": template.DATABASE, "functions_url": url,
+            "secret": secret, "instance": INSTANCE, "secret_file": str(secret_file), "jwt_secret": jwt_secret,
             "anon_key": supabase.jwt(jwt_secret, "anon"),
             "service_role_key": supabase.jwt(jwt_secret, "service_role"), "odoo_db_password": odoo_password,
             "supabase_db_password": supabase_password, "admin_hash": hashed.result(),
@@ -354,7 +356,7 @@ class NativeStack:
         return self.odoo_db.dsn(database, template.ROLE, self.values["odoo_db_password"])
 
     def clone_database(self, name: str) -> str:
-        """A new Odoo database from the template, with the same login; returns its DSN. Odoo serves it at once by RPC."""
+        """A new Odoo database from the template, with the same login, served at once by RPC; its DSN."""
         store = self.run / "odoo-data" / "filestore"
         template.create_database(self.odoo_db, name)
         odoo_part.prepare(self.odoo_db, name, self.values["admin_hash"], self.run / "template-filestore", store)

@@ -44,7 +44,8 @@ def prepare(cluster: Cluster, database: str, hashed: str, filestore: Path, store
         cursor.execute(
             # Without a later time every housekeeping job of a template that is a day old starts amid the first test.
             "UPDATE ir_cron SET nextcall = (now() AT TIME ZONE 'UTC') + interval '1 hour' WHERE active; "
-            "UPDATE ir_config_parameter SET value = gen_random_uuid()::text WHERE key IN ('database.uuid', 'database.secret'); "
+            "UPDATE ir_config_parameter SET value = gen_random_uuid()::text "
+            "WHERE key IN ('database.uuid', 'database.secret'); "
             "UPDATE res_users SET password = %s WHERE login = 'admin'",
             [hashed],
         )

@@ -196,7 +196,7 @@ def _unpack(debs: list[Path], place: Path, progress: Progress, token: str) -> No
         for deb in debs:
             run_tool(
                 ["dpkg-deb", "-x", deb, place],
-                lambda text: HarnessError(f"the package could not be unpacked: {text}. Is the disk full (1.3 GB are needed)?"),
+                lambda text: HarnessError(f"the package could not be unpacked (it needs 1.3 GB of disk): {text}"),
                 env=tool_environment(token),
             )  # fmt: skip
 

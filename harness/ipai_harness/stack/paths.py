@@ -1,9 +1,9 @@
 """Where the harness keeps things.
 
-- cache: what is downloaded or built once (`$XDG_CACHE_HOME/ipai-harness`); may be deleted at any time when no stack runs
-- state: one file per running stack (`$XDG_STATE_HOME/ipai-harness/stacks`), what `down` needs; holds secrets, mode 0600
-- run: one directory per running stack in the temporary directory, gone after `down`. Not below HOME: as root, PostgreSQL
-  runs as another user, which cannot pass a HOME of mode 0700
+- cache: what is downloaded or built once (`$XDG_CACHE_HOME/ipai-harness`); may be deleted while no stack runs
+- state: one file per running stack (`$XDG_STATE_HOME/ipai-harness/stacks`), what `down` needs; secrets, mode 0600
+- run: one directory per running stack in the temporary directory, gone after `down`. Not below HOME: as root,
+  PostgreSQL runs as another user, which cannot pass a HOME of mode 0700
 """
 
 from __future__ import annotations

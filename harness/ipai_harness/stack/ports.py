@@ -1,8 +1,8 @@
 """Free TCP ports on 127.0.0.1.
 
-Below the range from which the kernel takes the ports of outgoing connections: a part that is stopped in a test and started
-again on its port must find it free. Two stacks may still choose the same port at the same moment: whoever starts a server
-tries again with another (`is_taken`).
+Below the range from which the kernel takes the ports of outgoing connections: a part that is stopped in a test and
+started again on its port must find it free. Two stacks may still choose the same port at the same moment: whoever
+starts a server tries again with another (`is_taken`).
 """
 
 from __future__ import annotations

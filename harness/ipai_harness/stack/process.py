@@ -1,8 +1,8 @@
 """A background process that outlives the command that started it, and that is never mistaken for another.
 
-A process is known by its pid *and* its start time (field 22 of /proc/<pid>/stat, with the boot's id), so that a recycled
-pid is never signalled. Each has its own session and a log file, and carries the stack's token in its environment: what a
-killed `up` could not write down any more is found by that (`find_marked`).
+A process is known by its pid *and* its start time (field 22 of /proc/<pid>/stat, with the boot's id), so that a
+recycled pid is never signalled. Each has its own session and a log file, and carries the stack's token in its
+environment: what a killed `up` could not write down any more is found by that (`find_marked`).
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def _python_path() -> str:
 
 
 def relay(run: Path, env: Mapping[str, str], settings: Mapping[str, str]) -> Daemon:
-    """The relay, configured by `settings`: IPAI_BRIDGE_URL, IPAI_BRIDGE_SECRET_FILE, IPAI_BRIDGE_INSTANCE, IPAI_BRIDGE_DSN."""
+    """The relay; `settings` is its environment: IPAI_BRIDGE_URL, …_SECRET_FILE, …_INSTANCE, …_DSN."""
     argv = [sys.executable, "-m", "ipai_bridge", "relay"]
     full = {**env, "PYTHONPATH": _python_path(), "PYTHONUNBUFFERED": "1", **settings}
     return Daemon(Process("relay", argv, full, run, run / "relay.log"))

@@ -1,4 +1,4 @@
-"""Calls `odoo.sweep_events()` every few seconds, as pg_cron does on the platform. A database that is down is tried again.
+"""Calls `odoo.sweep_events()` every few seconds, as pg_cron does on the platform; survives a database that is down.
 
 SUPABASE_DB_URL=… python -m ipai_harness.stack.sweep SECONDS
 """

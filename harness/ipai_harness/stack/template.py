@@ -1,7 +1,7 @@
 """A PostgreSQL data directory that holds a ready Odoo database, made once and copied in a moment.
 
-The key is Odoo's version, the modules and PostgreSQL's major version: what is in a database does not depend on the Python
-that made it. The filestore stands beside the data.
+The key is Odoo's version, the modules and PostgreSQL's major version: what is in a database does not depend on the
+Python that made it. The filestore stands beside the data.
 """
 
 from __future__ import annotations
@@ -88,7 +88,10 @@ def _make(
             "http_enable = False\nmax_cron_threads = 0\n"
         )
         run_tool(
-            [python, package.launcher, "-c", config, "-d", TEMPLATE, "-i", ",".join(modules), "--stop-after-init", "--without-demo"],
+            [
+                python, package.launcher, "-c", config, "-d", TEMPLATE, "-i", ",".join(modules), "--stop-after-init",
+                "--without-demo",
+            ],
             lambda text: PartFailed(
                 "odoo_db", f"Odoo could not install {', '.join(modules)}", log_tail=text,
                 hint="check the names of the modules; if they are right, delete the cache directory and run it again",
