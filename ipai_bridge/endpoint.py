@@ -28,7 +28,7 @@ _POOLER_USER = re.compile(r"[a-z0-9_]+\.([a-z0-9]{10,40})")
 
 _URI_DSN = re.compile(
     r"(?P<scheme>postgres(?:ql)?)://(?:(?P<user>[\w.%-]*)(?P<password>:[^@/?#]*)?@)?"
-    r"(?P<host>(?:(?:[\w.%-]+|\[[\w.:%]+\])?(?::[0-9]{0,5})?,?)*)(?P<database>/[\w.%-]*)?(?P<query>\?[^@]*)?",
+    r"(?P<host>[\w.,:%\[\]-]*)(?P<database>/[\w.%-]*)?(?P<query>\?[^@]*)?",
     re.ASCII,
 )
 _HOST_AND_PORT = re.compile(r"(?:[\w.%-]*|\[[\w.:%]+\])(?::[0-9]{0,5})?", re.ASCII)
