@@ -1,4 +1,4 @@
-"""`python -m ipai_bridge` is the command `ipai-bridge`."""
+"""`python -m ipai_bridge` is `ipai-bridge`."""
 
 from __future__ import annotations
 
