@@ -45,6 +45,7 @@ class PartFailed(HarnessError):
 
     def __init__(self, part: str, reason: str, *, log_tail: str = "", hint: str = "") -> None:
         self.part = part
+        self.reason = reason
         self.log_tail = log_tail
         self.hint = hint
         lines = [f"{part}: {reason}"]

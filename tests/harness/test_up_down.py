@@ -125,6 +125,17 @@ def test_a_failure_names_the_part_and_leaves_nothing(cleaned: Mapping[str, str])
     assert "what to do" in said
 
 
+@pytest.mark.e2e
+@pytest.mark.timeout(600)
+def test_an_interpreter_that_is_none_is_named(cleaned: Mapping[str, str], tmp_path: Path) -> None:
+    broken = tmp_path / "bin" / "python"
+    broken.parent.mkdir()
+    broken.write_text("#!/bin/sh\necho this interpreter is broken >&2\nexit 7\n")
+    broken.chmod(0o755)
+    said = harness(cleaned, *UP, "--python", str(broken), code=1)
+    assert "is no Python interpreter: this interpreter is broken" in said
+
+
 def test_without_a_stack_there_is_nothing_to_do(environment: Mapping[str, str]) -> None:
     for command in ("status", "env", "logs"):
         assert "ipai-harness up" in harness(environment, command, code=3)

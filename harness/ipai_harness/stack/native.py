@@ -121,12 +121,16 @@ class NativeStack:
             for attempt in range(1, ATTEMPTS + 1):
                 try:
                     self._start()
-                except BaseException as error:
+                except PartFailed as error:
+                    failed = self._keep_log(error)
                     self._clean()
-                    taken = isinstance(error, PartFailed) and ports.is_taken(error.log_tail)
-                    if taken and attempt < ATTEMPTS:
+                    if ports.is_taken(error.log_tail) and attempt < ATTEMPTS:
                         continue
+                    raise failed from error
+                except BaseException:
+                    self._clean()
                     raise
+                paths.kept_log(self.name).unlink(missing_ok=True)
                 return self
         raise AssertionError("unreachable")
 
@@ -161,6 +165,16 @@ class NativeStack:
             raise
         finally:
             pool.shutdown(wait=True)
+
+    def _keep_log(self, error: PartFailed) -> PartFailed:
+        """The same error, with the whole log put where it outlives the stack: one file per name, the latest."""
+        part = self._parts.get(error.part)
+        kept = paths.kept_log(self.name)
+        if part is None or not part.process.log.exists():
+            return error
+        shutil.copyfile(part.process.log, kept)
+        hint = error.hint.replace(str(part.process.log), str(kept))
+        return PartFailed(error.part, error.reason, log_tail=error.log_tail, hint=hint)
 
     @staticmethod
     def _await(running: list[Future[Any]]) -> None:
@@ -396,6 +410,7 @@ class NativeStack:
             if there:
                 self._load()
                 self._clean()
+            paths.kept_log(self.name).unlink(missing_ok=True)
             return there
 
     def _clean(self) -> None:

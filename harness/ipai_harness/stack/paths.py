@@ -37,6 +37,11 @@ def stacks() -> Path:
     return path
 
 
+def kept_log(name: str) -> Path:
+    """Where the log of the part that failed stays after an `up` of that stack that did not succeed."""
+    return stacks().parent / f"{name}-failed.log"
+
+
 def new_run(name: str) -> Path:
     """A new, empty run directory; others may pass through it (PostgreSQL's user), not list it."""
     base = tempfile.gettempdir()
