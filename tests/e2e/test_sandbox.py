@@ -1,7 +1,8 @@
 """What server-action authors reach through `ipai_bridge`: its two calls, and nothing behind them.
 
 Each attempt is Python code of a real server action in a real Odoo. It tries to get hold of something through the object,
-and raises it in an error for the author to read. None of it may ever say more than that it is refused.
+and raises it in an error for the author to read, behind a mark that does not stand in the code itself (Odoo's errors repeat
+the code). Where the mark is read, something was reached.
 """
 
 from __future__ import annotations
@@ -106,61 +107,61 @@ _STATEMENTS = [
     "ipai_bridge.emit = 1",
     "ipai_bridge.FACE = 1",
     "del ipai_bridge.emit",
-    "with ipai_bridge as leak:\n    raise UserError('LEAK: %s' % leak)",
+    "with ipai_bridge as leak:\n    raise UserError(chr(9762) + str(leak))",
     "class Leak(ipai_bridge):\n    pass",
-    "for leak in ipai_bridge:\n    raise UserError('LEAK: %s' % leak)",
-    "match ipai_bridge:\n    case object(emit=leak):\n        raise UserError('LEAK: %s' % leak)",
+    "for leak in ipai_bridge:\n    raise UserError(chr(9762) + str(leak))",
+    "match ipai_bridge:\n    case object(emit=leak):\n        raise UserError(chr(9762) + str(leak))",
 ]
 _ERRORS = [
     # What the errors of the calls carry.
-    "{0.args[0].__class__.__init__}",
+    "{0.args[0].__class__.__init__.__globals__}",
     "{0.__context__.__traceback__}",
     "{0.__cause__.__traceback__}",
     "{0.obj}",
 ]
 
 ATTEMPTS = [
-    *(f"raise UserError('LEAK: %s' % ({expression},))" for expression in _BY_NAME),
-    *(f"raise UserError('LEAK: ' + {text!r}.format(ipai_bridge))" for text in _BY_FORMAT),
-    *(f"raise UserError('LEAK: %s' % ({expression},))" for expression in _INSIDE),
+    *(f"raise UserError(chr(9762) + str(({expression},)))" for expression in _BY_NAME),
+    *(f"raise UserError(chr(9762) + {text!r}.format(ipai_bridge))" for text in _BY_FORMAT),
+    *(f"raise UserError(chr(9762) + str(({expression},)))" for expression in _INSIDE),
     *_STATEMENTS,
 ]
+
+
+MARK = chr(9762)
 
 
 @pytest.mark.parametrize("code", ATTEMPTS)
 def test_nothing_is_reached(scene: Scene, code: str) -> None:
     said = scene.refusal(code)
-    _assert_harmless(scene, said.replace(code, "").replace(repr(code)[1:-1], ""))
+    assert MARK not in said
+    assert scene.env["secret"] not in said
     assert scene.seen() == []
 
 
 @pytest.mark.parametrize("text", _ERRORS)
 def test_the_errors_of_the_calls_lead_nowhere(scene: Scene, text: str) -> None:
     code = f"""
+found = "none"
 try:
     ipai_bridge.emit(records, "BAD")
 except Exception as error:
-    found = "nothing"
     try:
         found = {text!r}.format(error)
     except Exception:
-        pass
-    raise UserError("FOUND: " + found)
+        found = "none"
+raise UserError(chr(9762) + found + chr(9762))
 """
-    said = scene.refusal(code).replace(code, "")
-    assert "site-packages" not in said
-    assert "environ" not in said
-    assert scene.env["secret"] not in said
+    _, found, _ = scene.refusal(code).split(MARK)[:3]
+    assert found.lower() == "none"
 
 
 def test_there_are_at_least_forty_attempts() -> None:
     assert len(set(ATTEMPTS)) >= 40
 
 
-def test_an_attempt_that_did_leak_would_be_noticed(scene: Scene) -> None:
-    said = scene.refusal("raise UserError('LEAK: %s' % (datetime,))")
-    with pytest.raises(AssertionError):
-        _assert_harmless(scene, said)
+def test_something_that_is_reached_would_be_noticed(scene: Scene) -> None:
+    assert MARK in scene.refusal("raise UserError(chr(9762) + str((datetime,)))")
 
 
 def test_both_calls_work_from_the_sandbox(scene: Scene) -> None:
@@ -172,14 +173,8 @@ def test_both_calls_work_from_the_sandbox(scene: Scene) -> None:
 
 def test_a_user_without_the_right_to_read_cannot_send(scene: Scene) -> None:
     code = """
-portal = env.ref("base.public_user")
-ipai_bridge.emit(records.with_user(portal), "res.partner.leaked", fields=["name", "email"])
+public = env.ref("base.public_user")
+ipai_bridge.emit(records.with_user(public), "res.partner.leaked", fields=["name", "email"])
 """
     assert "record_unreadable" in scene.refusal(code)
     assert scene.seen() == []
-
-
-def _assert_harmless(scene: Scene, said: str) -> None:
-    assert "LEAK:" not in said, said
-    for word in ("<module", "<class", "<function", "<bound method", "<frame", "environ(", scene.env["secret"]):
-        assert word not in said.replace("<class 'odoo.exceptions", "").replace("<class 'builtins", ""), said
