@@ -47,9 +47,10 @@ DEFAULT_FIELDS = ("id", "display_name")
 class Records(Protocol):
     """What is asked of a recordset: any of Odoo's has it."""
 
-    _name: str
-    _ids: Sequence[Any]
-
+    @property
+    def _name(self) -> str: ...
+    @property
+    def _ids(self) -> Sequence[Any]: ...
     @property
     def _fields(self) -> Mapping[str, Any]: ...
     def __iter__(self) -> Any: ...
