@@ -32,7 +32,8 @@ select set_config('ipai_bridge.numbering', pg_try_advisory_xact_lock(%(numbering
 --    so a claim costs the same whether a thousand or a million are waiting.
 with ready as (
     select count(*) as aggregates
-    from (select from ipai_bridge.aggregates where due_at <= now() limit %(limit)s) as due
+    -- Ordered only to have the index used: without statistics a scan of every idle aggregate looks cheaper.
+    from (select from ipai_bridge.aggregates where due_at <= now() order by due_at limit %(limit)s) as due
 ), fresh as materialized (
     select id, aggregate_type, aggregate_id, instance, position
     from ipai_bridge.outbox
@@ -120,10 +121,11 @@ from unnest(%(ids)s::uuid[], %(tokens)s::uuid[], %(statuses)s::text[], %(attempt
     as s (id, token, status, attempts, last_status, last_error, delay, took)
 where o.id = s.id
   and o.status = 'pending'
-  and exists (
-    select from ipai_bridge.aggregates as a
-    where a.aggregate_type = o.aggregate_type and a.aggregate_id = o.aggregate_id and a.instance = o.instance
-      and a.lease_token = s.token);
+  -- Not `exists`, which may become a join on the token alone: all leases of a claim have the same.
+  and s.token = (
+    select a.lease_token
+    from ipai_bridge.aggregates as a
+    where a.aggregate_type = o.aggregate_type and a.aggregate_id = o.aggregate_id and a.instance = o.instance);
 -- 3. Give back the leases that are done with, renew the others. Those not returned were lost.
 update ipai_bridge.aggregates as a
 set lease_token = case when held.release then null else a.lease_token end,
