@@ -26,7 +26,9 @@ from typing import Any
 
 import psycopg2.extensions
 import pytest
+
 from ipai_harness.errors import PartMissing
+from ipai_harness.stack import paths
 from ipai_harness.stack.functions import find_deno
 from ipai_harness.stack.postgres import Cluster, find
 from ipai_harness.stack.supabase import SUPERUSER, create_schema
@@ -42,11 +44,21 @@ DEADLINE = 30.0
 Connection = psycopg2.extensions.connection
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("stack")
+
+
 def deno_environment() -> dict[str, str]:
     """What Deno needs to find the npm registry and to trust it, where the machine's are not the usual ones."""
-    kept = ("PATH", "HOME", "DENO_DIR", "DENO_CERT", "DENO_TLS_CA_STORE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS")
-    network = ("NPM_CONFIG_REGISTRY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
-    return {name: os.environ[name] for name in (*kept, *network) if name in os.environ} | {"NO_COLOR": "1"}
+    kept = ("PATH", "HOME", "NPM_CONFIG_REGISTRY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    for name in ("DENO_CERT", "NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE"):
+        if os.environ.get(name):
+            environment["DENO_CERT"] = os.environ[name]
+            break
+    return environment | {"NO_COLOR": "1", "DENO_NO_UPDATE_CHECK": "1", "DENO_DIR": str(paths.cache() / "deno")}
 
 
 def run_deno(*arguments: str, cwd: Path = ROOT) -> str:
@@ -95,8 +107,8 @@ class Server:
         self.start()
         try:
             create_schema(self.cluster, PROJECT, self.password)
-            self.cluster.execute("create database cloneable template postgres owner postgres", database="template1")
-            self.cluster.execute("truncate odoo.instances restart identity cascade", database="cloneable")  # The seed's.
+            # For tests of the SQL alone; the function writes to the other one.
+            self.cluster.execute("create database sql template postgres owner postgres", database="template1")
         except BaseException:
             self.remove()
             raise
@@ -141,7 +153,7 @@ def server(servers: Callable[[int], Server]) -> Server:
 
 @dataclass
 class Sql:
-    """A new database with the project in it, and connections to it."""
+    """A database with the project in it and no data, and connections to it."""
 
     server: Server
     database: str
@@ -189,16 +201,22 @@ def rows(connection: Connection, statement: str, *values: object) -> list[tuple[
         return cursor.fetchall() if cursor.description else []
 
 
+RESET = """
+    set session_replication_role = replica;  -- the log refuses to be emptied otherwise, even by its owner
+    truncate odoo.instances, odoo.webhook_events, odoo.event_log, odoo.sync_cursors, odoo.entity_mappings,
+      odoo.event_handlers, odoo.accepted_signatures restart identity;
+    drop schema if exists app cascade;
+"""
+
+
 @pytest.fixture(params=majors())
 def sql(request: pytest.FixtureRequest, servers: Callable[[int], Server]) -> Iterator[Sql]:
-    server = servers(request.param)
-    fresh = Sql(server, f"t_{uuid.uuid4().hex}")
-    with contextlib.closing(server.connect(SUPERUSER)) as admin:
-        rows(admin, f"create database {fresh.database} template cloneable owner postgres")
-        yield fresh
-        for connection in fresh.opened:
-            connection.close()
-        rows(admin, f"drop database {fresh.database} with (force)")
+    fresh = Sql(servers(request.param), "sql")
+    with contextlib.closing(fresh.server.connect(SUPERUSER, "sql")) as admin:
+        rows(admin, RESET)
+    yield fresh
+    for connection in fresh.opened:
+        connection.close()
 
 
 # --------------------------------------------------------------------------------------------------- the functions

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import psycopg2.errors
 import pytest
-from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
 
+from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
 from tests.supabase.conftest import PROJECT, Sql, rows
 
 TABLES = (

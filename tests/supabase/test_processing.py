@@ -285,6 +285,22 @@ def test_ingest_does_not_wait_for_a_slow_handler(app: Sql) -> None:
     assert [row[1] for row in events(app)] == ["failed", "pending"]
 
 
+def test_many_events_in_one_call(app: Sql) -> None:
+    handle(app, "account.move.*", "app.note")
+    ids = [app.ingest(str(n % 5), n // 5 + 1)[0] for n in range(20)]
+    assert app("select * from odoo.process_events(%s)", [*ids[:12], 999]) == [(20, 0, 0, [])]
+    assert app("select count(*) from app.seen") == [(20,)]
+
+
+def test_a_cancelled_handler_leaves_the_rest_of_the_call_for_later(app: Sql) -> None:
+    handle(app, "account.move.*", "app.slow")
+    ids = [app.ingest(str(n), 1)[0] for n in range(3)]
+    app("set statement_timeout = '300ms'")
+    [(completed, _, failed, remaining)] = app("select * from odoo.process_events(%s)", ids)
+    assert (completed, failed, len(remaining)) == (0, 1, 2)
+    assert sorted(app("select id from odoo.webhook_events where status = 'pending'")) == sorted((i,) for i in remaining)
+
+
 def test_no_such_event(sql: Sql) -> None:
     with pytest.raises(Exception, match="there is no event 99"):
         process(sql, 99)

@@ -193,7 +193,7 @@ create table odoo.event_handlers (
 );
 comment on table odoo.event_handlers is 'What is called for an event, in the order of id, in the same transaction that completes it.';
 comment on column odoo.event_handlers.event_type is 'An event type, or a prefix and a star: account.move.posted, account.move.*';
-comment on column odoo.event_handlers.handler is 'The function with its schema and argument: my_schema.my_handler(odoo.webhook_events). If it does not exist, the events fail and say so.';
+comment on column odoo.event_handlers.handler is 'The function with its schema and argument: my_schema.my_handler(odoo.webhook_events). It runs with the rights of the owner of schema odoo and an empty search_path. If it does not exist, the events fail and say so.';
 
 -- ------------------------------------------------------------------------------------------ accepted_signatures
 create table odoo.accepted_signatures (

@@ -144,6 +144,51 @@ end
 $$;
 comment on function odoo.process_event(bigint) is 'Processes what is due of this event''s aggregate, in order. Raises P0002 if there is no such event.';
 
+create function odoo.process_events(
+  p_ids bigint[],
+  out completed integer,
+  out superseded integer,
+  out failed integer,
+  out remaining bigint[]
+)
+language plpgsql volatile security definer set search_path = '' as $$
+declare
+  v_until timestamptz := clock_timestamp() + interval '1 second';
+  v_aggregate record;
+  v_counts record;
+begin
+  completed := 0;
+  superseded := 0;
+  failed := 0;
+  remaining := '{}';
+
+  for v_aggregate in
+    select e.instance_id, e.aggregate_type, e.aggregate_id, array_agg(e.id) as ids
+    from odoo.webhook_events e
+    where e.id = any (p_ids)
+    group by e.instance_id, e.aggregate_type, e.aggregate_id
+    -- Everyone takes the locks in the same order: no two of these calls wait for each other.
+    order by odoo.aggregate_lock('process', e.instance_id, e.aggregate_type, e.aggregate_id)
+  loop
+    -- What is done takes effect when the call ends: a slow handler must not hold up the rest for long.
+    if clock_timestamp() > v_until then
+      remaining := remaining || v_aggregate.ids;
+      continue;
+    end if;
+    select p.completed, p.superseded, p.failed, p.cancelled into v_counts
+    from odoo.process_aggregate(v_aggregate.instance_id, v_aggregate.aggregate_type, v_aggregate.aggregate_id) p;
+    completed := completed + v_counts.completed;
+    superseded := superseded + v_counts.superseded;
+    failed := failed + v_counts.failed;
+    if v_counts.cancelled then
+      v_until := '-infinity';
+    end if;
+  end loop;
+end
+$$;
+comment on function odoo.process_events(bigint[]) is
+  'process_event for many at once, each aggregate once. Begins no further aggregate after a second, or after a cancelled handler: the ids of those are in remaining.';
+
 create function odoo.sweep_events(
   p_older_than interval default '30 seconds',
   p_limit integer default 500,
@@ -217,8 +262,10 @@ comment on function odoo.sweep_events(interval, integer) is
 revoke execute on function odoo.retry_delay(integer) from public, anon, authenticated;
 revoke execute on function odoo.process_aggregate(bigint, text, text, integer) from public, anon, authenticated;
 revoke execute on function odoo.process_event(bigint) from public, anon, authenticated;
+revoke execute on function odoo.process_events(bigint[]) from public, anon, authenticated;
 revoke execute on function odoo.sweep_events(interval, integer) from public, anon, authenticated;
 grant execute on function odoo.retry_delay(integer) to service_role;
 grant execute on function odoo.process_aggregate(bigint, text, text, integer) to service_role;
 grant execute on function odoo.process_event(bigint) to service_role;
+grant execute on function odoo.process_events(bigint[]) to service_role;
 grant execute on function odoo.sweep_events(interval, integer) to service_role;

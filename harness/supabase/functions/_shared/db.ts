@@ -20,6 +20,8 @@ export interface Inbox {
 /** Shorter than the sender waits (10 s): it is to hear a 503, not nothing. */
 const INGEST_TIMEOUT_MS = 8_000;
 const PROCESS_TIMEOUT_MS = 60_000;
+const BATCH = 100;
+const LANES = 2;
 
 /** An inbox behind `url`. Connects when first asked, and again whenever it must. */
 export function connect(url: string): Inbox {
@@ -37,7 +39,11 @@ export function connect(url: string): Inbox {
   };
   // Apart from each other: a slow handler must not keep events out.
   const ingesting = postgres(url, { ...options, max: 4, connection: { application_name: "odoo-webhook" } });
-  const processing = postgres(url, { ...options, max: 2, connection: { application_name: "odoo-webhook processing" } });
+  const processing = postgres(url, {
+    ...options,
+    max: LANES,
+    connection: { application_name: "odoo-webhook processing" },
+  });
 
   return {
     async ingest(event, body) {
@@ -60,9 +66,48 @@ export function connect(url: string): Inbox {
       return { id: row.id, duplicate: row.duplicate };
     },
 
-    async process(id) {
-      await within(PROCESS_TIMEOUT_MS, processing`select from odoo.process_event(${id}::bigint)`);
-    },
+    process: inBatches(async (ids) => {
+      const list = `{${ids.join(",")}}`;
+      const rows = await within(
+        PROCESS_TIMEOUT_MS,
+        processing<{ remaining: string }[]>`
+          select remaining::text from odoo.process_events(${list}::text::bigint[])`,
+      );
+      return rows[0]?.remaining.match(/[0-9]+/g) ?? [];
+    }),
+  };
+}
+
+/**
+ * One function for single ids out of one that takes many and answers with those it did not get to. What comes while
+ * `LANES` calls are under way waits, and goes together in the next one: the more there is to do, the cheaper each becomes.
+ */
+export function inBatches(run: (ids: string[]) => Promise<string[]>): (id: string) => Promise<void> {
+  const waiting: { id: string; settle: PromiseWithResolvers<void> }[] = [];
+  let lanes = 0;
+
+  async function drain(): Promise<void> {
+    lanes += 1;
+    for (let batch = waiting.splice(0, BATCH); batch.length > 0; batch = waiting.splice(0, BATCH)) {
+      try {
+        const remaining = new Set(await run(batch.map(({ id }) => id)));
+        for (const one of batch) {
+          // One that never gets its turn is the sweep's; here, the front of the queue has moved on.
+          if (remaining.has(one.id) && remaining.size < batch.length) waiting.push(one);
+          else one.settle.resolve();
+        }
+      } catch (error) {
+        for (const { settle } of batch) settle.reject(error);
+      }
+    }
+    lanes -= 1;
+  }
+
+  return (id) => {
+    const settle = Promise.withResolvers<void>();
+    waiting.push({ id, settle });
+    if (lanes < LANES) void drain();
+    return settle.promise;
   };
 }
 
