@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 import signal
 import sys
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ipai_bridge.errors import BridgeError
+from ipai_harness import demo
 from ipai_harness.errors import StackNotRunning
 from ipai_harness.stack import native, state, template
 from ipai_harness.stack.native import NativeStack
@@ -36,6 +38,7 @@ exit codes:
 
 EXAMPLES = """\
 examples:
+  ipai-harness demo                        the main job, on a stack of its own
   ipai-harness up                          start everything; the first time this fetches Odoo (a few minutes)
   eval "$(ipai-harness env)"               addresses and secrets as variables of this shell
   psql "$IPAI_HARNESS_SUPABASE_DSN"        … and use them
@@ -63,6 +66,16 @@ def parser() -> argparse.ArgumentParser:
     )
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON, and nothing else, on standard output")
+
+    show = commands.add_parser(
+        "demo", parents=[as_json], help="the main job, shown on a stack of its own", epilog=EXIT_CODES, formatter_class=raw,
+        description="Starts a stack, does in a real Odoo what users do, and shows each event's way from the record to\n"
+        "completed, with the time of every hop; also an act that is rolled back, which must not arrive. Then removes the\n"
+        "stack. Exit code 0 only if the laws hold.",
+    )  # fmt: skip
+    show.add_argument("--name", help="on this stack, which is up already, and stays up")
+    show.add_argument("--keep", action="store_true", help="leave the demo's stack up, to look around")
+    show.set_defaults(run=_demo)
 
     up = commands.add_parser(
         "up", parents=[named, as_json], help="start a stack", formatter_class=raw, epilog=EXIT_CODES,
@@ -171,6 +184,29 @@ def _up(options: argparse.Namespace) -> int:
         highlight=False,
     )
     return OK
+
+
+def _demo(options: argparse.Namespace) -> int:
+    say = Console(stderr=True, highlight=False, markup=False)
+    if options.name:
+        stack = NativeStack.attach(options.name)
+        outcome = demo.play(stack.env(), say.print)
+    else:
+        with Progress() as progress:
+            stack = NativeStack(f"demo-{os.getpid()}", progress=progress).up()
+        try:
+            say.print(f"Odoo CE 19 on {stack.odoo_db.installation}, Supabase's side on {stack.supabase_db.installation}, Deno")
+            outcome = demo.play(stack.env(), say.print)
+        finally:
+            if options.keep:
+                say.print(f"the stack stays up: ipai-harness env --name {stack.name}; ipai-harness down --name {stack.name}")
+            else:
+                stack.down()
+    if options.json:
+        print(json.dumps(outcome.as_json()))
+    else:
+        demo.print_table(outcome, Console())
+    return OK if outcome.ok else FAILED
 
 
 def _rows(stack: NativeStack) -> list[dict[str, object]]:

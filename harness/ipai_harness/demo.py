@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import odoorpc.error
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from ipai_harness.drive.odoo import OdooSession
-from ipai_harness.observe.outcomes import Journey, broken_laws, describe, eventually, journeys
+from ipai_harness.observe.outcomes import Journey, broken_laws, eventually, journeys
 
 RENAMED = "Peñaranda – 株式会社 😀"
 DOOMED = "Rolled back"
@@ -77,7 +78,9 @@ def play(env: Mapping[str, str], say: Say, *, timeout: float = 60.0) -> Outcome:
         return [journey for journey in look() if journey.idempotency_key not in before]
 
     def settled(found: Sequence[Journey]) -> bool:
-        return len(found) >= len(expected) and all(journey.webhook_status == "completed" and journey.outbox_status == "delivered" for journey in found)
+        return len(found) >= len(expected) and all(
+            journey.webhook_status == "completed" and journey.outbox_status == "delivered" for journey in found
+        )
 
     found = eventually(seen, settled, what="every event completed", timeout=timeout)
     return Outcome(found, [*broken_laws(found), *_unexpected(found, expected)])
@@ -178,25 +181,22 @@ def _unexpected(found: Sequence[Journey], expected: Sequence[tuple[str, str]]) -
 
 def print_table(outcome: Outcome, console: Console) -> None:
     """Each event's way, with the time of every hop, and the verdict."""
-    table = Table(title="From the record to completed")
-    for column in ("event", "record", "nr"):
-        table.add_column(column)
-    table.add_column("emitted", no_wrap=True)
-    for column in ("▶ received", "▶ processed", "attempts"):
+    table = Table(title="From the record to completed", title_justify="left", box=SIMPLE)
+    for column in ("event", "record", "emitted"):
+        table.add_column(column, no_wrap=True)
+    for column in ("#", "▶ received", "▶ processed", "tries"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("outbox")
-    table.add_column("supabase")
+    table.add_column("state", no_wrap=True)
     for journey in outcome.journeys:
         table.add_row(
             journey.event_type,
-            f"{journey.aggregate_type},{journey.aggregate_id}",
-            str(journey.sequence),
+            journey.aggregate_id,
             journey.emitted_at.strftime("%H:%M:%S.%f")[:-3] if journey.emitted_at else "–",
+            str(journey.sequence),
             _after(journey.emitted_at, journey.received_at),
             _after(journey.received_at, journey.processed_at),
             str(journey.attempts),
-            journey.outbox_status or "–",
-            journey.webhook_status or "–",
+            journey.webhook_status or f"{journey.outbox_status}, not received",
         )
     console.print(table)
     for problem in outcome.problems:
@@ -213,4 +213,4 @@ def _after(earlier: Any, later: Any) -> str:
     return "–" if earlier is None or later is None else f"+{(later - earlier).total_seconds() * 1000:.0f} ms"
 
 
-__all__ = ["Outcome", "describe", "play", "print_table"]
+__all__ = ["Outcome", "play", "print_table"]
