@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import odoorpc.error
-from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -181,17 +180,17 @@ def _unexpected(found: Sequence[Journey], expected: Sequence[tuple[str, str]]) -
 
 def print_table(outcome: Outcome, console: Console) -> None:
     """Each event's way, with the time of every hop, and the verdict."""
-    table = Table(title="From the record to completed", title_justify="left", box=SIMPLE)
-    for column in ("event", "record", "emitted"):
+    table = Table(box=None, padding=(0, 2, 0, 0))  # fits a terminal of 80 columns
+    for column in ("event", "id", "emitted"):
         table.add_column(column, no_wrap=True)
-    for column in ("#", "▶ received", "▶ processed", "tries"):
+    for column in ("#", "received", "processed", "tries"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
     for journey in outcome.journeys:
         table.add_row(
             journey.event_type,
             journey.aggregate_id,
-            journey.emitted_at.strftime("%H:%M:%S.%f")[:-3] if journey.emitted_at else "–",
+            journey.emitted_at.strftime("%H:%M:%S") if journey.emitted_at else "–",
             str(journey.sequence),
             _after(journey.emitted_at, journey.received_at),
             _after(journey.received_at, journey.processed_at),
