@@ -1,12 +1,14 @@
-"""Receivers for the time of a test, in an environment without proxies and CA bundles."""
+"""Receivers in an environment without proxies and CA bundles, and an empty outbox, each for the time of a test."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from ipai_bridge.outbox.sqlite import SqliteOutbox
 from tests.bridge.delivery.receiver import (
     Receiver,
     receiver,
@@ -29,3 +31,11 @@ def secure(tmp_path: Path, server: Receiver, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(trusted))
     with receiver(context) as running:
         yield running
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "outbox.db"
+    with closing(SqliteOutbox(path)) as outbox:
+        outbox.install()
+    return path

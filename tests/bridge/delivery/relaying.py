@@ -157,6 +157,11 @@ def relay(outbox: SqliteOutbox, poster: FakePoster, **changes: Any) -> Relay:
     return Relay(outbox, poster, **(values | changes))
 
 
+def pass_once(path: Path, poster: FakePoster, **changes: object) -> Tally:
+    with closing(relay(WatchedOutbox(path), poster, **changes)) as made:
+        return made.run_once(20)
+
+
 def eventually(condition: Callable[[], bool], what: Callable[[], object] = lambda: "") -> None:
     deadline = time.monotonic() + DEADLINE
     while not condition():

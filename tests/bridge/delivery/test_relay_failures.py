@@ -31,15 +31,6 @@ from tests.bridge.delivery.relaying import (
     statuses,
 )
 
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    path = tmp_path / "outbox.db"
-    with closing(SqliteOutbox(path)) as outbox:
-        outbox.install()
-    return path
-
-
 # --- the outbox is away
 
 
