@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ipai_bridge.delivery.relay import Relay
     from ipai_bridge.outbox.store import Outbox
 
-__all__ = ["Fields", "emit", "ensure_inline_relay", "install", "make_relay", "relay_once", "settings_of", "stop_inline_relays"]
+__all__ = ["Fields", "emit", "ensure_inline_relay", "make_relay", "relay_once", "settings_of", "stop_inline_relays"]
 
 log = logging.getLogger("ipai_bridge")
 
@@ -194,15 +194,13 @@ def make_relay(settings: Settings, outbox: Outbox) -> Relay:
     if settings.lease <= settings.http_timeout + LEASE_MARGIN:
         raise SettingsError(
             "lease",
-            f"must be more than {LEASE_MARGIN:g} s longer than http_timeout ({settings.http_timeout:g} s): that is what is "
-            f"left to record an answer, and {settings.lease:g} s is too short",
+            f"must be more than {LEASE_MARGIN:g} s longer than http_timeout ({settings.http_timeout:g} s), which is "
+            f"the time to record an answer: {settings.lease:g} s is too short",
         )
     return Relay(
         outbox,
         Transport(url, secrets[0], timeout=settings.http_timeout, user_agent=f"ipai-bridge/{__version__}"),
-        policy=RetryPolicy(
-            base=settings.retry_base, cap=settings.retry_cap, give_up_after=settings.retry_for
-        ),
+        policy=RetryPolicy(base=settings.retry_base, cap=settings.retry_cap, give_up_after=settings.retry_for),
         concurrency=settings.concurrency,
         claim_size=settings.claim_size,
         lease=settings.lease,

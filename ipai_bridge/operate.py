@@ -133,7 +133,9 @@ def outbox_list(arguments: argparse.Namespace) -> int:
         return 0
     for entry in entries:
         number = "–" if entry.sequence is None else str(entry.sequence)
-        line = f"{entry.id}  {entry.status:<9}  {entry.event_type}  {entry.aggregate_type},{entry.aggregate_id} #{number}"
+        line = (
+            f"{entry.id}  {entry.status:<9}  {entry.event_type}  {entry.aggregate_type},{entry.aggregate_id} #{number}"
+        )
         line += f"  {entry.created_at:%Y-%m-%d %H:%M:%S}  attempts={entry.attempts}"
         if entry.status == "pending" and entry.attempts:
             line += f"  next {entry.next_attempt_at:%H:%M:%S}"
@@ -218,12 +220,18 @@ def addons_path(arguments: argparse.Namespace) -> int:  # noqa: ARG001
 
 def add_commands(commands: Any) -> None:
     """Add these commands to the argument parser's sub-commands."""
-    command = _add(commands, "install", install, "create the outbox's tables", "ipai-bridge install -c odoo.conf -d prod")
+    command = _add(
+        commands, "install", install, "create the outbox's tables", "ipai-bridge install -c odoo.conf -d prod"
+    )
     command.add_argument("--print", action="store_true", help="only print the SQL; needs no database")
 
     command = _add(commands, "relay", relay, "deliver what is in the outbox", "ipai-bridge relay -c odoo.conf -d prod")
-    command.add_argument("--once", action="store_true", help="one pass over what is due, then print what was done as JSON")
-    command.add_argument("--max-seconds", type=float, default=60.0, metavar="S", help="how long --once may take (default 60)")
+    command.add_argument(
+        "--once", action="store_true", help="one pass over what is due, then print what was done as JSON"
+    )
+    command.add_argument(
+        "--max-seconds", type=float, default=60.0, metavar="S", help="how long --once may take (default 60)"
+    )
     command.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
 
     outbox = commands.add_parser("outbox", help="list, show, retry and purge events").add_subparsers(
@@ -245,13 +253,21 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--all", action="store_true", help="all dead events")
     _add_json(command)
     command = _add(
-        outbox, "purge", outbox_purge, "delete old events; never pending ones", "ipai-bridge outbox purge --older-than 30d"
+        outbox,
+        "purge",
+        outbox_purge,
+        "delete old events; never pending ones",
+        "ipai-bridge outbox purge --older-than 30d",
     )
     command.add_argument("--older-than", type=age, required=True, metavar="AGE", help="such as 30d, 12h, 90m")
-    command.add_argument("--dead", action="store_true", help="dead events in place of delivered ones: they are lost then")
+    command.add_argument(
+        "--dead", action="store_true", help="dead events in place of delivered ones: they are lost then"
+    )
     _add_json(command)
 
-    command = _add(commands, "doctor", doctor, "settings, their sources, the outbox", "ipai-bridge doctor -c odoo.conf -d prod")
+    command = _add(
+        commands, "doctor", doctor, "settings, their sources, the outbox", "ipai-bridge doctor -c odoo.conf -d prod"
+    )
     _add_json(command)
 
     command = commands.add_parser("addons-path", help="print the directory for Odoo's --addons-path")
@@ -288,4 +304,3 @@ def _row(entry: Any) -> dict[str, Any]:
 
 def _iso(value: object) -> str:
     return value.isoformat() if isinstance(value, datetime) else str(value)
-

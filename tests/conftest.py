@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from ipai_harness.stack.postgres import Cluster, find
 
 PASSWORD = "loopback-only"

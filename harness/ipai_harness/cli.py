@@ -68,10 +68,11 @@ def parser() -> argparse.ArgumentParser:
     as_json.add_argument("--json", action="store_true", help="print JSON, and nothing else, on standard output")
 
     show = commands.add_parser(
-        "demo", parents=[as_json], help="the main job, shown on a stack of its own", epilog=EXIT_CODES, formatter_class=raw,
-        description="Starts a stack, does in a real Odoo what users do, and shows each event's way from the record to\n"
-        "completed, with the time of every hop; also an act that is rolled back, which must not arrive. Then removes the\n"
-        "stack. Exit code 0 only if the laws hold.",
+        "demo", parents=[as_json], help="the main job, shown on a stack of its own", epilog=EXIT_CODES,
+        formatter_class=raw,
+        description="Starts a stack, does in a real Odoo what users do, and shows each event's way from the record\n"
+        "to completed, with the time of every hop; also an act that is rolled back, which must not arrive.\n"
+        "Then removes the stack. Exit code 0 only if the laws hold.",
     )  # fmt: skip
     show.add_argument("--name", help="on this stack, which is up already, and stays up")
     show.add_argument("--keep", action="store_true", help="leave the demo's stack up, to look around")
@@ -195,11 +196,11 @@ def _demo(options: argparse.Namespace) -> int:
         with Progress() as progress:
             stack = NativeStack(f"demo-{os.getpid()}", progress=progress).up()
         try:
-            say.print(f"Odoo CE 19 on {stack.odoo_db.installation}, Supabase's side on {stack.supabase_db.installation}, Deno")
+            say.print(f"Odoo CE 19 on {stack.odoo_db.installation}, Supabase on {stack.supabase_db.installation}, Deno")
             outcome = demo.play(stack.env(), say.print)
         finally:
             if options.keep:
-                say.print(f"the stack stays up: ipai-harness env --name {stack.name}; ipai-harness down --name {stack.name}")
+                say.print(f"the stack stays up: ipai-harness env --name {stack.name}, and down --name {stack.name}")
             else:
                 stack.down()
     if options.json:

@@ -1,8 +1,8 @@
 """The main job, shown: what users do in a real Odoo, and each event's way from the record to `completed`.
 
-An administrator writes five automation rules whose server actions call `ipai_bridge.emit`; then users work: an invoice is
-created and posted, a project gets three tasks, a task is done, a partner is renamed. One more act raises an error after it
-has emitted: its transaction is rolled back, and nothing of it may ever arrive.
+An administrator writes five automation rules whose server actions call `ipai_bridge.emit`; then users work: an
+invoice is created and posted, a project gets three tasks, a task is done, a partner is renamed. One more act raises an
+error after it has emitted: its transaction is rolled back, and nothing of it may ever arrive.
 """
 
 from __future__ import annotations

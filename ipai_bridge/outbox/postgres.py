@@ -79,7 +79,7 @@ def is_installed(cursor: Any) -> bool:
     version = cursor.fetchone()[0]
     if version > SCHEMA_VERSION:
         raise SchemaMissing(
-            f"the outbox's tables are of version {version}, this library knows {SCHEMA_VERSION}: update ipai-bridge here"
+            f"the outbox's tables are of version {version}, this library knows {SCHEMA_VERSION}: update it here"
         )
     return bool(version == SCHEMA_VERSION)
 
@@ -187,7 +187,9 @@ class PostgresOutbox:
             rows = cursor.fetchall()
         claimed: dict[Aggregate, list[Claimed]] = {}
         for row in rows:
-            aggregate_type, aggregate_id, instance, event_id, event_type, body, sequence, attempts, created, trying = row
+            aggregate_type, aggregate_id, instance, event_id, event_type, body, sequence, attempts, created, trying = (
+                row
+            )
             events = claimed.setdefault(Aggregate(aggregate_type, aggregate_id, instance), [])
             if event_id is None:  # nothing is pending after all: the lease is only to be given back
                 continue
@@ -311,7 +313,8 @@ def _entry(row: tuple[Any, ...]) -> Entry:
 
 def _unavailable(error: BaseException) -> str:
     reason = str(error).strip().splitlines()
-    return f"Odoo's database does not answer ({reason[0] if reason else type(error).__name__}); trying again helps when it is up"
+    shown = reason[0] if reason else type(error).__name__
+    return f"Odoo's database does not answer ({shown}); trying again helps when it is up"
 
 
 __all__ = [

@@ -90,7 +90,7 @@ class SqliteOutbox:
             version = cursor.execute("pragma user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 raise SchemaMissing(
-                    f"the outbox's tables are of version {version}, this library knows {SCHEMA_VERSION}: update ipai-bridge here"
+                    f"the outbox's tables are of version {version}, this library knows {SCHEMA_VERSION}: update it here"
                 )
             if version == SCHEMA_VERSION:
                 return False

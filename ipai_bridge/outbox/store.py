@@ -10,7 +10,7 @@ The life of an event, and of the lease on its aggregate::
 
                      emit                    settle(DELIVERED)
     (transaction) ─────────▶ pending ──────────────────────────▶ delivered ──▶ purged, when old
-                              ▲  │ ▲                  
+                              ▲  │ ▲
           settle(RETRY later) └──┘ │ retry            purge(dead) only when asked for
                                    │      settle(DEAD)     ▲
                                    └──── dead ◀────────────┘ … pending ▶ dead
@@ -67,7 +67,7 @@ class Lease:
     aggregate: Aggregate
     token: UUID
     until: float
-    """On the monotonic clock of this process, seconds; reckoned from before the claim, so never later than the truth."""
+    """On this process's monotonic clock, seconds; reckoned from before the claim, so never later than the truth."""
     events: tuple[Claimed, ...]
 
 

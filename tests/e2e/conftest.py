@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.stack.native import NativeStack
-
 from tests.e2e.scene import Scene
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import odoorpc.error
 import psycopg2
+
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.observe.outcomes import Journey, eventually, journeys
 from ipai_harness.stack.functions import Functions
@@ -55,7 +56,11 @@ class Scene:
         """Every event of the scene's partner (or of `partners`) that either side knows."""
         wanted = {str(partner) for partner in partners or (self.partner,)}
         everything = journeys(self.env["odoo_dsn"], self.env["supabase_dsn"], self.env["instance"])
-        return [journey for journey in everything if journey.aggregate_id in wanted and journey.aggregate_type == "res.partner"]
+        return [
+            journey
+            for journey in everything
+            if journey.aggregate_id in wanted and journey.aggregate_type == "res.partner"
+        ]
 
     def until_completed(self, count: int, *partners: int, timeout: float = 30.0) -> Sequence[Journey]:
         """Wait until exactly `count` events are delivered and completed."""

@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 import odoorpc.error
 import pytest
+
 from ipai_harness import demo
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.observe.outcomes import broken_laws
 from ipai_harness.stack.native import NativeStack
-
 from tests.e2e.scene import Scene, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -26,7 +26,7 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 
 @contextmanager
 def proxy(functions_url: str, passed_on: Callable[[Answer], None]) -> Iterator[str]:
-    """A functions URL before the real one; `passed_on` runs when the receiver has answered and the relay has not heard."""
+    """A functions URL before the real one; `passed_on` runs when the receiver has answered, before the relay hears."""
     target = urlsplit(functions_url)
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -69,7 +69,7 @@ def proxy(functions_url: str, passed_on: Callable[[Answer], None]) -> Iterator[s
 
 
 def test_the_main_job(stack: NativeStack) -> None:
-    outcome = demo.play(stack.env(), lambda line: None)
+    outcome = demo.play(stack.env(), print)
     assert outcome.problems == []
     assert len(outcome.journeys) == 7
 
@@ -177,7 +177,7 @@ ipai_bridge.emit(records, "res.partner.kept", payload={"number": 3})
 
 
 def test_odoo_runs_a_refused_transaction_again_and_one_event_arrives(scene: Scene) -> None:
-    # What the transaction sees is fixed before the other one commits, so PostgreSQL refuses its write, and Odoo retries.
+    # What the transaction sees is fixed before the other one commits: PostgreSQL refuses its write, and Odoo retries.
     code = """
 ipai_bridge.emit(record, "res.partner.raced", payload={"seen": record.color})
 env.cr.execute("select pg_sleep(1.5)")
@@ -196,7 +196,9 @@ record.write({"comment": "raced"})
     thread = threading.Thread(target=user)
     thread.start()
     wait_for(
-        lambda: scene.odoo_sql("select 1 from pg_stat_activity where query like 'select pg_sleep%%' and state = 'active'"),
+        lambda: scene.odoo_sql(
+            "select 1 from pg_stat_activity where query like 'select pg_sleep%%' and state = 'active'"
+        ),
         "the first transaction is under way",
     )
     scene.odoo_sql("update res_partner set color = 7 where id = %s", scene.partner)

@@ -1,8 +1,8 @@
 """What server-action authors reach through `ipai_bridge`: its two calls, and nothing behind them.
 
-Each attempt is Python code of a real server action in a real Odoo. It tries to get hold of something through the object,
-and raises it in an error for the author to read, behind a mark that does not stand in the code itself (Odoo's errors repeat
-the code). Where the mark is read, something was reached.
+Each attempt is Python code of a real server action in a real Odoo. It tries to get hold of something through the
+object, and raises it in an error for the author to read, behind a mark that does not stand in the code itself (Odoo's
+errors repeat the code). Where the mark is read, something was reached.
 """
 
 from __future__ import annotations

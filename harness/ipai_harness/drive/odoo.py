@@ -1,7 +1,7 @@
 """An administrator who wires events, and users who work, in a running Odoo CE 19.
 
-Everything goes through Odoo's RPC, with the rights of the login: nothing here reaches past what a person could do in the
-web client.
+Everything goes through Odoo's RPC, with the rights of the login: nothing here reaches past what a person could do in
+the web client.
 """
 
 from __future__ import annotations

@@ -15,7 +15,8 @@ import psycopg2
 from ipai_harness.errors import HarnessError
 
 _OUTBOX = """
-    select id, event_type, aggregate_type, aggregate_id, sequence, status, attempts, last_error, payload::text, created_at
+    select id, event_type, aggregate_type, aggregate_id, sequence, status, attempts, last_error, payload::text,
+           created_at
     from ipai_bridge.outbox
     where instance = %s
     order by position
@@ -31,7 +32,7 @@ _RECEIVED = """
 """
 
 
-class OutcomeTimeout(HarnessError):
+class OutcomeTimeout(HarnessError):  # noqa: N818  named after what is the case, like ipai_harness.errors
     """What was waited for did not happen in time."""
 
 

@@ -144,13 +144,16 @@ def _download(progress: Progress, token: str) -> list[Path]:
     apt = ["apt-get", "-q", *(part for name, value in options.items() for part in ("-o", f"{name}={value}"))]
     env = tool_environment(token)
 
+    told: list[str] = []  # apt calls a mirror that it cannot reach a warning: it is the cause of what fails next
+
     def failed(what: str) -> DownloadFailed:
         return DownloadFailed(
-            f"{what}\nCheck this machine's network and apt sources, and run the command again. {OTHER_WAYS}"
+            f"{chr(10).join([what, *told])}\nCheck this machine's network and apt sources, and run the command again. {OTHER_WAYS}"
         )
 
     with progress.step("odoo", "reading the package list"):
-        run_tool([*apt, "update"], lambda text: failed(f"apt could not read the package list: {text}"), env=env)
+        text = run_tool([*apt, "update"], lambda text: failed(f"apt could not read the package list: {text}"), env=env)
+    told += [line for line in text.splitlines() if line.startswith(("W:", "E:"))][:5]
     with progress.step("odoo", f"downloading Odoo CE 19 ({SIZE / 1e6:.0f} MB)") as step:
 
         def watch() -> None:

@@ -97,7 +97,11 @@ def claim_until(outbox: Outbox, found: Callable[[list[Lease]], bool], *, lease: 
 
 
 def test_what_is_claimed_is_what_was_emitted_byte_for_byte(backend: Backend, outbox: Outbox) -> None:
-    payload = {"text": "Peñaranda – 株式会社 😀 \u2028 \\ ' \" %s %(x)s :now", "amount": 1150.0, "lines": [1, None, {"a": []}]}
+    payload = {
+        "text": "Peñaranda – 株式会社 😀 \u2028 \\ ' \" %s %(x)s :now",
+        "amount": 1150.0,
+        "lines": [1, None, {"a": []}],
+    }
     emitted = event(payload=payload, instance="paris")
     backend.emit(emitted)
     [lease] = outbox.claim(limit=10, lease=LEASE)
@@ -177,7 +181,10 @@ def test_numbering_goes_on_where_it_stopped(backend: Backend, outbox: Outbox) ->
 def test_two_instances_are_two_aggregates(backend: Backend, outbox: Outbox) -> None:
     backend.emit(event(instance="paris"), event(instance="manila"))
     leases = outbox.claim(limit=10, lease=LEASE)
-    assert sorted((lease.aggregate.instance, lease.events[0].sequence) for lease in leases) == [("manila", 1), ("paris", 1)]
+    assert sorted((lease.aggregate.instance, lease.events[0].sequence) for lease in leases) == [
+        ("manila", 1),
+        ("paris", 1),
+    ]
 
 
 def test_a_leased_aggregate_is_nobody_elses(backend: Backend, outbox: Outbox) -> None:
@@ -237,7 +244,9 @@ def test_relays_side_by_side_deliver_each_event_once_and_in_order(backend: Backe
             while time.monotonic() < deadline:
                 leases = mine.claim(limit=10, lease=LEASE)
                 with lock:
-                    delivered.extend((l.aggregate.aggregate_id, c.sequence) for l in leases for c in l.events)
+                    delivered.extend(
+                        (lease.aggregate.aggregate_id, c.sequence) for lease in leases for c in lease.events
+                    )
                     if not leases and len(delivered) >= total:
                         return
                 settlements = [settled(lease, index) for lease in leases for index in range(len(lease.events))]
@@ -470,7 +479,10 @@ def test_one_exclusive_outbox_works_at_a_time(database: str) -> None:
     def connect() -> Any:
         return psycopg2.connect(database)
 
-    with closing(PostgresOutbox(connect, exclusive=True)) as first, closing(PostgresOutbox(connect, exclusive=True)) as second:
+    with (
+        closing(PostgresOutbox(connect, exclusive=True)) as first,
+        closing(PostgresOutbox(connect, exclusive=True)) as second,
+    ):
         first.install()
         with pytest.raises(NotElected):
             second.depth()
