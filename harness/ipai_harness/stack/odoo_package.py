@@ -63,17 +63,17 @@ def get(progress: Progress, token: str) -> OdooPackage:
         digest = _sha256(deb)
         key = VERSION if digest == SHA256 else f"deb-{digest[:12]}"
         return describe(cached(root / key, lambda place: _unpack([deb], place, progress, token), progress, "odoo"), key)
-    others = sorted(entry.name for entry in root.glob("[!.]*") if entry.is_dir()) if root.is_dir() else []
-    if others and VERSION not in others and not others[-1].startswith("deb-"):
-        return describe(root / others[-1], others[-1])  # a later version than the known one, fetched before
 
     def make(place: Path) -> None:
         debs = _download(progress, token)
         _unpack(debs, place, progress, token)
+        # When the archive has gone on, this is what it has now.
+        (place / "version").write_text(debs[0].name.split("_")[1].replace("%2b", "+"))
         for deb in debs:
             deb.unlink()
 
-    return describe(cached(root / VERSION, make, progress, "odoo"), VERSION)
+    place = cached(root / "debian", make, progress, "odoo")
+    return describe(place, (place / "version").read_text())
 
 
 def describe(root: Path, key: str) -> OdooPackage:
@@ -148,7 +148,7 @@ def _download(progress: Progress, token: str) -> list[Path]:
 
     def failed(what: str) -> DownloadFailed:
         return DownloadFailed(
-            f"{chr(10).join([what, *told])}\nCheck this machine's network and apt sources, and run the command again. {OTHER_WAYS}"
+            "\n".join([what, *told, f"Check this machine's network and apt sources, and run it again. {OTHER_WAYS}"])
         )
 
     with progress.step("odoo", "reading the package list"):
