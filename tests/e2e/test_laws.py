@@ -308,8 +308,8 @@ def test_no_log_and_no_row_holds_a_secret(scene: Scene, odoo: OdooSession) -> No
     rows = scene.odoo_sql("select string_agg(coalesce(last_error, '') || payload::text, ' ') from ipai_bridge.outbox")
     events = scene.supabase_sql("select string_agg(e::text, ' ') from odoo.webhook_events as e")
     log_rows = scene.supabase_sql("select string_agg(e::text, ' ') from odoo.event_log as e")
-    for text in (rows, events, log_rows):
-        assert not any(word in str(text) for word in hidden)
+    for found in (rows, events, log_rows):
+        assert not any(word in str(found) for word in hidden)
 
 
 def _outbox(scene: Scene) -> list[_Row]:

@@ -64,7 +64,8 @@ def test_the_wheel_holds_both_packages_the_addon_the_sql_and_the_supabase_projec
 
 def test_the_sdist_holds_what_the_tests_need(built: Path) -> None:
     [sdist] = built.glob("*.tar.gz")
-    names = {name.partition("/")[2] for name in tarfile.open(sdist).getnames()}
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"tox.ini", "tests/vectors/signing.json", "harness/supabase/config.toml", "CHANGELOG.md", "LICENSE"} <= names
 
 

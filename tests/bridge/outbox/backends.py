@@ -63,8 +63,8 @@ class _Common:
 
 class PostgresBackend(_Common):
     table = "ipai_bridge.outbox"
-    integrity_error = psycopg2.IntegrityError
-    refused_errors = (psycopg2.IntegrityError, psycopg2.DataError)
+    integrity_error: type[Exception] = psycopg2.IntegrityError
+    refused_errors: tuple[type[Exception], ...] = (psycopg2.IntegrityError, psycopg2.DataError)
 
     def __init__(self, dsn: str) -> None:
         self.dsn = dsn
@@ -90,8 +90,8 @@ class PostgresBackend(_Common):
 
 class SqliteBackend(_Common):
     table = "outbox"
-    integrity_error = sqlite3.IntegrityError
-    refused_errors = (sqlite3.IntegrityError,)
+    integrity_error: type[Exception] = sqlite3.IntegrityError
+    refused_errors: tuple[type[Exception], ...] = (sqlite3.IntegrityError,)
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -236,7 +236,8 @@ def test_a_dead_event_lets_the_next_one_pass(backend: Backend, outbox: Outbox) -
 
 
 def test_relays_side_by_side_deliver_each_event_once_and_in_order(backend: Backend, outbox: Outbox) -> None:
-    total, delivered, lock = 600, [], threading.Lock()
+    total, lock = 600, threading.Lock()
+    delivered: list[tuple[str, int]] = []
 
     def relay() -> None:
         with closing(backend.outbox()) as mine:
