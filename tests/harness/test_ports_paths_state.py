@@ -64,6 +64,24 @@ def test_a_run_directory_leaves_room_for_a_socket_and_can_be_passed(
         run.rmdir()
 
 
+def test_databases_go_to_memory_only_from_a_run_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(paths, "MEMORY", tmp_path)
+    monkeypatch.delenv("TMPDIR", raising=False)
+    assert paths.data_home(tmp_path / "mine") == tmp_path / "mine"
+    run = paths.new_run("test")
+    try:
+        assert paths.data_home(run) in (run, tmp_path / run.name)  # as much memory as there is
+        monkeypatch.setenv("TMPDIR", "/tmp")
+        assert paths.data_home(run) == run
+    finally:
+        paths.remove_run(run)
+    assert not run.exists()
+    assert list(tmp_path.glob("ipai-harness-*")) == []
+    (tmp_path / "mine").mkdir()
+    paths.remove_run(tmp_path / "mine")
+    assert (tmp_path / "mine").exists()
+
+
 def test_there_is_a_supabase_project_with_a_function() -> None:
     assert (paths.supabase_project() / "functions" / "odoo-webhook" / "index.ts").is_file()
 

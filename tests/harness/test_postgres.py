@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -32,7 +31,8 @@ def token() -> Iterator[str]:
 def run() -> Iterator[Path]:
     run = paths.new_run("test")
     yield run
-    shutil.rmtree(run)
+    paths.remove_run(run)
+    assert not (paths.MEMORY / run.name).exists()
 
 
 def make(name: str, run: Path, token: str, *majors: int) -> Cluster:

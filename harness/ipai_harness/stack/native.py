@@ -432,8 +432,7 @@ class NativeStack:
             for thread in threads:
                 thread.join()
             process.kill_marked(self.token)
-            if self.run.name.startswith("ipai-harness-"):
-                shutil.rmtree(self.run, ignore_errors=True)
+            paths.remove_run(self.run)
             state.file(self.name).unlink(missing_ok=True)
             self.token, self.ready, self._parts = "", False, {}
         finally:

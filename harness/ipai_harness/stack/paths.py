@@ -2,18 +2,21 @@
 
 - cache: what is downloaded or built once (`$XDG_CACHE_HOME/ipai-harness`); may be deleted while no stack runs
 - state: one file per running stack (`$XDG_STATE_HOME/ipai-harness/stacks`), what `down` needs; secrets, mode 0600
-- run: one directory per running stack in the temporary directory, gone after `down`. Not below HOME: as root,
+- run: one directory per running stack in the temporary directory (databases in memory where there is plenty), gone
+  after `down`. Not below HOME: as root,
   PostgreSQL runs as another user, which cannot pass a HOME of mode 0700
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 # sun_path of a unix socket holds 107 bytes; PostgreSQL needs room for "/<part>/.s.PGSQL.65535" below the run directory.
 LONGEST_RUN_PATH = 70
+MEMORY = Path("/dev/shm")  # noqa: S108 -- what is made there has a name that mkdtemp found
 
 
 def _xdg(variable: str, fallback: str) -> Path:
@@ -50,6 +53,33 @@ def new_run(name: str) -> Path:
     path = Path(tempfile.mkdtemp(prefix=f"ipai-harness-{name[:20]}-", dir=base))
     path.chmod(0o711)
     return path
+
+
+def data_home(run: Path) -> Path:
+    """Where the databases of this run go: memory, when there is plenty and nobody said TMPDIR; otherwise `run`.
+
+    A template of 140 MB in thousands of small files is copied there in a third of a second, whatever the disk does.
+    """
+    try:
+        available = next(line for line in Path("/proc/meminfo").read_text().splitlines() if "MemAvailable" in line)
+        free = shutil.disk_usage(MEMORY).free
+    except (OSError, StopIteration):
+        return run
+    plenty = free >= 4 << 30 and int(available.split()[1]) >= 8 << 20  # bytes; kB
+    ours = run.name.startswith("ipai-harness-")  # from new_run: a name that nobody else has, and remove_run knows
+    if not ours or "TMPDIR" in os.environ or not plenty or not os.access(MEMORY, os.W_OK | os.X_OK):
+        return run
+    home = MEMORY / run.name
+    home.mkdir(exist_ok=True)
+    home.chmod(0o711)
+    return home
+
+
+def remove_run(run: Path) -> None:
+    """Remove a run directory, and what of it is in memory."""
+    if run.name.startswith("ipai-harness-"):  # never a directory that is not ours, whatever a state file says
+        shutil.rmtree(MEMORY / run.name, ignore_errors=True)
+        shutil.rmtree(run, ignore_errors=True)
 
 
 def supabase_project() -> Path:

@@ -32,7 +32,7 @@ import psycopg2
 import psycopg2.extensions
 
 from ipai_harness.errors import PartFailed, PartMissing
-from ipai_harness.stack import ports
+from ipai_harness.stack import paths, ports
 from ipai_harness.stack.process import Process, wait_until
 
 START_TIMEOUT = 30.0  # seconds
@@ -173,10 +173,14 @@ class Cluster:
             installation = _reachable_copy(installation, run)
         directory = run / name
         (directory / "socket").mkdir(parents=True)
-        if user is not None:
-            for path in (directory, directory / "socket"):
+        home = paths.data_home(run) / name
+        if home != directory:
+            home.mkdir()
+            (directory / "data").symlink_to(home / "data")
+        for path in {directory, directory / "socket", home}:
+            if user is not None:
                 os.chown(path, *user)
-        directory.chmod(0o700)
+            path.chmod(0o700)
         process = Process(
             name, [str(installation.bin / "postgres"), "-D", str(directory / "data")],
             {**env, "LC_ALL": "C.UTF-8", "TZ": "UTC"}, directory, run / f"{name}.log", user, signal.SIGINT,
@@ -186,7 +190,7 @@ class Cluster:
     @property
     def data(self) -> Path:
         """The data directory."""
-        return self.directory / "data"
+        return (self.directory / "data").resolve()  # perhaps a link: see paths.data_home
 
     def initialise(self) -> None:
         """Make the data directory (half a second)."""
@@ -251,6 +255,11 @@ class Cluster:
         # A killed server leaves its lock files; the next start would have to guess whether their pid is its own.
         for leftover in (self.data / "postmaster.pid", *(self.directory / "socket").glob(".s.PGSQL.*")):
             leftover.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Delete everything that a stopped server leaves."""
+        for directory in (self.data.parent, self.directory):
+            shutil.rmtree(directory, ignore_errors=True)
 
     def restart(self, mode: str = "fast") -> None:
         """Stop and start on the same port."""

@@ -116,8 +116,8 @@ def _make(
     shutil.copytree(cluster.data, place / "data", symlinks=True)
     (home / "filestore" / TEMPLATE).mkdir(parents=True, exist_ok=True)
     shutil.copytree(home / "filestore" / TEMPLATE, place / "filestore")
-    for leftover in (cluster.directory, home):
-        shutil.rmtree(leftover)
+    cluster.remove()
+    shutil.rmtree(home)
     config.unlink()
 
 
