@@ -188,26 +188,33 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    say = Console(stderr=True, highlight=False, markup=False)
-    if options.name:
-        stack = NativeStack.attach(options.name)
-        outcome = demo.play(stack.env(), say.print)
-    else:
-        with Progress() as progress:
-            stack = NativeStack(f"demo-{os.getpid()}", progress=progress).up()
-        try:
-            say.print(f"Odoo CE 19 on {stack.odoo_db.installation}, Supabase on {stack.supabase_db.installation}, Deno")
-            outcome = demo.play(stack.env(), say.print)
-        finally:
-            if options.keep:
-                say.print(f"the stack stays up: ipai-harness env --name {stack.name}, and down --name {stack.name}")
-            else:
-                stack.down()
+    try:
+        outcome = _demonstrate(options)
+    except BridgeError as error:
+        if options.json:
+            print(json.dumps({"ok": False, "events": [], "problems": [f"{error.code}: {error}"]}))
+        raise
     if options.json:
         print(json.dumps(outcome.as_json()))
     else:
         demo.print_table(outcome, Console())
     return OK if outcome.ok else FAILED
+
+
+def _demonstrate(options: argparse.Namespace) -> demo.Outcome:
+    say = Console(stderr=True, highlight=False, markup=False)
+    if options.name:
+        return demo.play(NativeStack.attach(options.name).env(), say.print)
+    with Progress() as progress:
+        stack = NativeStack(f"demo-{os.getpid()}", progress=progress).up()
+    try:
+        say.print(f"Odoo CE 19 on {stack.odoo_db.installation}, Supabase on {stack.supabase_db.installation}, Deno")
+        return demo.play(stack.env(), say.print)
+    finally:
+        if options.keep:
+            say.print(f"the stack stays up: ipai-harness env --name {stack.name}, and down --name {stack.name}")
+        else:
+            stack.down()
 
 
 def _rows(stack: NativeStack) -> list[dict[str, object]]:

@@ -180,7 +180,7 @@ def _unexpected(found: Sequence[Journey], expected: Sequence[tuple[str, str]]) -
 
 def print_table(outcome: Outcome, console: Console) -> None:
     """Each event's way, with the time of every hop, and the verdict."""
-    table = Table(box=None, padding=(0, 2, 0, 0))  # fits a terminal of 80 columns
+    table = Table(box=None, padding=(0, 1, 0, 0))  # fits a terminal of 80 columns
     for column in ("event", "id", "emitted"):
         table.add_column(column, no_wrap=True)
     for column in ("#", "received", "processed", "tries"):
