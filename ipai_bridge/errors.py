@@ -237,7 +237,7 @@ class DeliveryError(BridgeError):
 
 
 class EndpointGone(DeliveryError):
-    """The receiver answered 410 Gone, so delivery to it has stopped: correct `url`, then retry the dead events."""
+    """The receiver answered 410 Gone, so delivery to it has stopped: correct `url`, then start the relay again."""
 
     code = "endpoint_gone"
 

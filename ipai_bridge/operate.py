@@ -1,6 +1,7 @@
 """`ipai-bridge install`, `relay`, `outbox`, `doctor`, `addons-path`: the commands that work on an outbox.
 
-Which outbox: `--dsn`, or the setting `dsn`; else Odoo's own configuration, `-c odoo.conf` and `-d database`.
+Which outbox: `--dsn`, or the setting `dsn`; else the database server that Odoo's own configuration names, `-c
+odoo.conf`. `-d` names the database on it, whichever of these it was.
 """
 
 from __future__ import annotations
@@ -8,51 +9,110 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import closing
+import textwrap
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
-from datetime import datetime
+from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ipai_bridge.errors import BridgeError, SettingsError
-from ipai_bridge.settings import Resolved, read_odoo_conf, resolve
+from ipai_bridge.endpoint import is_plain_dsn
+from ipai_bridge.errors import (
+    BridgeError,
+    EventNotFound,
+    OutboxError,
+    OutboxUnavailable,
+    SettingsError,
+)
+from ipai_bridge.settings import SETTINGS, Resolved, read_odoo_conf, resolve
+
+if TYPE_CHECKING:
+    from ipai_bridge.outbox.postgres import PostgresOutbox
+
+log = logging.getLogger("ipai_bridge.relay")
 
 _AGE = re.compile(r"([0-9]{1,9})([smhd]?)")
 _AGE_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+_MAX_AGE = 36_500 * 86_400.0  # seconds: what PostgreSQL can still subtract from now, with much to spare
+_MAX_LIMIT = 100_000
+_WIDTH = 100
 
 
 # --- which outbox, which settings
 
 
-def _outbox_and_settings(arguments: argparse.Namespace) -> tuple[Any, Resolved]:
-    """The outbox, and the settings with those from the database's parameters."""
+@contextmanager
+def _open(arguments: argparse.Namespace) -> Iterator[tuple[PostgresOutbox, Resolved]]:
+    """The outbox, connected, for the time of the block, and the settings with those from the database's parameters."""
+    dsn, conf = _which(arguments)
+    try:
+        import psycopg2
+    except ImportError:
+        raise OutboxError("psycopg2 is not installed here: `pip install ipai-bridge[postgres]`") from None
+    from ipai_bridge.outbox.postgres import PostgresOutbox
+
+    with closing(PostgresOutbox.from_dsn(dsn)) as outbox:
+        try:
+            connection = outbox.connection
+        except OutboxUnavailable:
+            if is_plain_dsn(dsn):
+                raise
+            # libpq's reason repeats what it took for the host or the port.
+            reason = "Odoo's database does not answer, and the reason may hold a part of the password: see to `dsn`"
+            raise OutboxUnavailable(reason) from None
+        try:
+            yield outbox, _settings(connection, conf)
+        except psycopg2.errors.InsufficientPrivilege as error:
+            said = str(error).strip().partition("\n")[0]
+            advice = "do it as the owner of the database, or grant this user what is missing"
+            raise OutboxError(f"this user of the database may not do that ({said}): {advice}") from error
+
+
+def _which(arguments: argparse.Namespace) -> tuple[str, Mapping[str, str] | None]:
+    """The DSN of the outbox, and the section [ipai_bridge] of odoo.conf. Raises `SettingsError`."""
+    conf = read_odoo_conf(arguments.config) if arguments.config else None
+    explicit = {"dsn": arguments.dsn}
+    # Each value by itself: a rule between two of them may still be kept by what the database's parameters say.
+    dsn = resolve(explicit, os.environ, conf, only=SETTINGS).settings.dsn
+    if dsn is None and arguments.config:
+        return _odoo_dsn(arguments.config, arguments.database), conf
+    if dsn is None:
+        resolve(explicit, os.environ, conf)  # a misspelt name is the error to show, if there is one
+        raise SettingsError("dsn", "is not set: give IPAI_BRIDGE_DSN, or -c odoo.conf and -d database")
+    return (_on_database(dsn, arguments.database) if arguments.database else dsn), conf
+
+
+def _settings(connection: Any, conf: Mapping[str, str] | None) -> Resolved:
     import psycopg2
 
     from ipai_bridge.bridge import settings_of
-    from ipai_bridge.outbox.postgres import PostgresOutbox
 
-    conf: Mapping[str, str] | None = None
-    odoo_dsn: str | None = None
-    if arguments.config:
-        conf = read_odoo_conf(arguments.config)
-        odoo_dsn = _odoo_dsn(arguments.config, arguments.database)
-    # Without the database's parameters first: the DSN is not among them.
-    first = resolve({"dsn": arguments.dsn}, os.environ, conf, only=("dsn",))
-    dsn = first.settings.dsn or odoo_dsn
-    if dsn is None:
-        raise SettingsError("dsn", "is not set: give IPAI_BRIDGE_DSN, or -c odoo.conf and -d database")
-    outbox = PostgresOutbox.from_dsn(dsn)
-    with outbox.connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         try:
-            return outbox, settings_of(cursor, conf=conf)
+            return settings_of(cursor, conf=conf)
         except psycopg2.errors.UndefinedTable:  # a database without Odoo's tables has no parameters
-            return outbox, resolve(environ=os.environ, conf=conf)
+            return resolve(environ=os.environ, conf=conf)
+        except psycopg2.errors.InsufficientPrivilege:  # a relay's own user need not see what else is in there
+            log.warning("system parameters are not looked at: this user of the database may not read them")
+            return resolve(environ=os.environ, conf=conf)
+
+
+def _on_database(dsn: str, database: str) -> str:
+    import psycopg2
+    from psycopg2.extensions import make_dsn
+
+    try:
+        return str(make_dsn(dsn, dbname=database))
+    except psycopg2.Error:  # its text repeats parts of the DSN
+        pass
+    raise SettingsError("dsn", "cannot be read by PostgreSQL's client library: see its rules for quoting")
 
 
 def _odoo_dsn(path: str, database: str | None) -> str:
@@ -85,8 +145,7 @@ def install(arguments: argparse.Namespace) -> int:
 
         print(schema_sql(), end="")
         return 0
-    outbox, _ = _outbox_and_settings(arguments)
-    with closing(outbox):
+    with _open(arguments) as (outbox, _):
         print("installed" if outbox.install() else "already there: nothing to do")
     return 0
 
@@ -98,19 +157,24 @@ def relay(arguments: argparse.Namespace) -> int:
     logging.basicConfig(
         level=arguments.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
-    outbox, resolved = _outbox_and_settings(arguments)
-    relay = make_relay(resolved.settings, outbox)
+    with _open(arguments) as (outbox, resolved), closing(make_relay(resolved.settings, outbox)) as relay:
+        received: list[str] = []
 
-    def stop(number: int, _frame: object) -> None:
-        logging.getLogger("ipai_bridge.relay").info("%s: finishing what is under way", signal.Signals(number).name)
-        relay.stop()
+        def stop(number: int, _frame: object) -> None:
+            # Nothing is logged here: the signal may come in the middle of the writing of a log line.
+            received.append(signal.Signals(number).name)
+            relay.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
-    with closing(relay):
-        outbox.install()
-        logging.getLogger("ipai_bridge.relay").info("relaying to %s", resolved.settings.url)
-        tally = relay.run_once(arguments.max_seconds) if arguments.once else relay.run()
+        before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            outbox.install()
+            log.info("relaying to %s", resolved.settings.url)
+            tally = relay.run_once(arguments.max_seconds) if arguments.once else relay.run()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        if received:
+            log.info("%s: ended, with nothing under way", received[0])
     if arguments.once:
         print(json.dumps(asdict(tally)))
     return 0
@@ -118,8 +182,7 @@ def relay(arguments: argparse.Namespace) -> int:
 
 def outbox_list(arguments: argparse.Namespace) -> int:
     """Show the newest rows."""
-    outbox, _ = _outbox_and_settings(arguments)
-    with closing(outbox):
+    with _open(arguments) as (outbox, _):
         entries = outbox.entries(
             status=arguments.status,
             event_type=arguments.event_type,
@@ -129,72 +192,92 @@ def outbox_list(arguments: argparse.Namespace) -> int:
         )
         depth = outbox.depth()
     if arguments.json:
-        print(json.dumps({"entries": [_row(entry) for entry in entries], "depth": asdict(depth)}, default=_iso))
+        print(json.dumps({"entries": [_row(entry) for entry in entries], "depth": asdict(depth)}, default=_time))
         return 0
     for entry in entries:
-        number = "–" if entry.sequence is None else str(entry.sequence)
-        line = (
-            f"{entry.id}  {entry.status:<9}  {entry.event_type}  {entry.aggregate_type},{entry.aggregate_id} #{number}"
-        )
-        line += f"  {entry.created_at:%Y-%m-%d %H:%M:%S}  attempts={entry.attempts}"
-        if entry.status == "pending" and entry.attempts:
-            line += f"  next {entry.next_attempt_at:%H:%M:%S}"
-        print(line + (f"\n    {entry.last_error}" if entry.last_error and entry.status != "delivered" else ""))
+        print("\n".join(_lines(entry)))
     age = "" if depth.oldest_pending_age is None else f", the oldest for {depth.oldest_pending_age:.0f} s"
     print(f"{depth.pending} pending{age}; {depth.dead} dead", file=sys.stderr)
     return 0
 
 
+def _lines(entry: Any) -> list[str]:
+    """An entry in lines of at most `_WIDTH` columns: the id to copy, what it is about, and why it is not delivered."""
+    attempts = f"{entry.attempts} attempt{'' if entry.attempts == 1 else 's'}"
+    number = "" if entry.sequence is None else f" #{entry.sequence}"
+    about = f"{entry.event_type}  {entry.aggregate_type},{entry.aggregate_id}{number}"
+    if entry.instance != "default":
+        about += f"  on {entry.instance}"
+    if entry.status == "pending" and entry.attempts:
+        about += f"  next {_time(entry.next_attempt_at)}"
+    lines = [f"{entry.id}  {entry.status:<9}  {_time(entry.created_at)}  {attempts}"]
+    for text in (about, entry.last_error if entry.status != "delivered" else None):
+        lines += textwrap.wrap(_plain(text or ""), _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return lines
+
+
 def outbox_show(arguments: argparse.Namespace) -> int:
     """Show one event with its body."""
-    outbox, _ = _outbox_and_settings(arguments)
-    with closing(outbox):
+    with _open(arguments) as (outbox, _):
         entry = outbox.show(arguments.id)
     if arguments.json:
-        print(json.dumps(_row(entry), default=_iso))
+        print(json.dumps(_row(entry), default=_time))
     else:
         for name, value in asdict(entry).items():
-            print(f"{name:>16}  {_iso(value) if isinstance(value, datetime) else '–' if value is None else value}")
+            print(f"{name:>16}  {'–' if value is None else _plain(_time(value))}")
     return 0
 
 
 def outbox_retry(arguments: argparse.Namespace) -> int:
     """Make dead events pending again."""
-    if not (arguments.id or arguments.event_type or arguments.all):
-        raise SettingsError("outbox retry", "needs to know which: ids, --event-type TYPE, or --all")
-    outbox, _ = _outbox_and_settings(arguments)
-    with closing(outbox):
+    if bool(arguments.id) + bool(arguments.event_type) + arguments.all != 1:
+        arguments.refuse("which: give ids, or --event-type TYPE, or --all")
+    with _open(arguments) as (outbox, _):
         revived = outbox.retry(ids=arguments.id or None, event_type=arguments.event_type)
-    print(json.dumps([str(item) for item in revived]) if arguments.json else f"{len(revived)} events are pending again")
-    missing = set(arguments.id) - set(revived)
-    for item in sorted(missing, key=str):
-        print(f"{item} is not a dead event: `ipai-bridge outbox show {item}` says what it is", file=sys.stderr)
-    return 1 if missing else 0
+    print(json.dumps([str(item) for item in revived]) if arguments.json else f"{_events(revived)} pending again")
+    missing = sorted(set(arguments.id) - set(revived), key=str)
+    if missing:
+        named = ", ".join(map(str, missing))
+        raise EventNotFound(f"not dead events of this outbox: {named}; `ipai-bridge outbox show ID` says what each is")
+    return 0
+
+
+def _events(found: list[UUID]) -> str:
+    return "1 event is" if len(found) == 1 else f"{len(found)} events are"
 
 
 def outbox_purge(arguments: argparse.Namespace) -> int:
     """Delete old delivered (or dead) events."""
-    outbox, _ = _outbox_and_settings(arguments)
-    with closing(outbox):
+    with _open(arguments) as (outbox, _):
         count = outbox.purge(status="dead" if arguments.dead else "delivered", older_than=arguments.older_than)
-    print(json.dumps({"purged": count}) if arguments.json else f"{count} events purged")
+    print(json.dumps({"purged": count}) if arguments.json else f"{count} event{'' if count == 1 else 's'} purged")
     return 0
 
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Show each setting and its source, and look at the outbox."""
+    from ipai_bridge.bridge import make_relay
+
     report: dict[str, Any] = {"settings": [], "outbox": None, "problems": []}
+
+    def note(error: BridgeError) -> None:
+        report["problems"].append(f"{error.code}: {error}")
+
     try:
-        outbox, resolved = _outbox_and_settings(arguments)
-        with closing(outbox):
+        with _open(arguments) as (outbox, resolved):
             report["settings"] = [row._asdict() for row in resolved.describe()]
             try:
-                resolved.settings.require_endpoint()
+                report["outbox"] = asdict(outbox.depth())
+            except BridgeError as error:
+                note(error)
+            try:
+                make_relay(resolved.settings, outbox).close()
             except SettingsError as error:
-                report["problems"].append(f"{error.code}: {error}")
-            report["outbox"] = asdict(outbox.depth())
+                note(error)
     except BridgeError as error:
-        report["problems"].append(f"{error.code}: {error}")
+        note(error)
+        if isinstance(error, OutboxError):  # then the settings outside of the database are all right, and worth seeing
+            report["settings"] = report["settings"] or _outside(arguments)
     if arguments.json:
         print(json.dumps({"ok": not report["problems"], **report}))
         return 1 if report["problems"] else 0
@@ -205,6 +288,12 @@ def doctor(arguments: argparse.Namespace) -> int:
     for problem in report["problems"]:
         print(f"{'problem':>14}  {problem}")
     return 1 if report["problems"] else 0
+
+
+def _outside(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    conf = read_odoo_conf(arguments.config) if arguments.config else None
+    resolved = resolve({"dsn": arguments.dsn}, os.environ, conf, only=SETTINGS)
+    return [row._asdict() for row in resolved.describe()]
 
 
 def addons_path(arguments: argparse.Namespace) -> int:  # noqa: ARG001
@@ -230,11 +319,11 @@ def add_commands(commands: Any) -> None:
         "--once", action="store_true", help="one pass over what is due, then print what was done as JSON"
     )
     command.add_argument(
-        "--max-seconds", type=float, default=60.0, metavar="S", help="how long --once may take (default 60)"
+        "--max-seconds", type=_seconds, default=60.0, metavar="S", help="how long --once may take (default 60)"
     )
     command.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
 
-    outbox = commands.add_parser("outbox", help="list, show, retry and purge events").add_subparsers(
+    outbox = commands.add_parser("outbox", help="list, show, retry and purge events", allow_abbrev=False).add_subparsers(
         title="commands", dest="outbox_command", required=True, metavar="COMMAND"
     )
     command = _add(outbox, "list", outbox_list, "the newest events", "ipai-bridge outbox list --status dead")
@@ -242,7 +331,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("--event-type", metavar="TYPE", help="such as account.move.posted")
     command.add_argument("--model", metavar="MODEL", help="such as account.move")
     command.add_argument("--record", metavar="ID", help="the record's id, with --model")
-    command.add_argument("--limit", type=int, default=50, metavar="N", help="at most (default 50)")
+    command.add_argument("--limit", type=_limit, default=50, metavar="N", help="at most (default 50)")
     _add_json(command)
     command = _add(outbox, "show", outbox_show, "one event with its body", "ipai-bridge outbox show ID")
     command.add_argument("id", type=UUID, metavar="ID")
@@ -251,6 +340,7 @@ def add_commands(commands: Any) -> None:
     command.add_argument("id", type=UUID, nargs="*", metavar="ID")
     command.add_argument("--event-type", metavar="TYPE", help="all dead events of this type")
     command.add_argument("--all", action="store_true", help="all dead events")
+    command.set_defaults(refuse=command.error)
     _add_json(command)
     command = _add(
         outbox,
@@ -270,17 +360,19 @@ def add_commands(commands: Any) -> None:
     )
     _add_json(command)
 
-    command = commands.add_parser("addons-path", help="print the directory for Odoo's --addons-path")
+    command = commands.add_parser("addons-path", help="print the directory for Odoo's --addons-path", allow_abbrev=False)
     command.set_defaults(run=addons_path)
 
 
 def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, example: str) -> Any:
-    command = commands.add_parser(name, help=help, description=run.__doc__, epilog=f"example: {example}")
+    command = commands.add_parser(
+        name, help=help, description=run.__doc__, epilog=f"example: {example}", allow_abbrev=False
+    )
     command.set_defaults(run=run)
     group = command.add_argument_group("which outbox")
     group.add_argument("--dsn", help="connection string of Odoo's database (better: IPAI_BRIDGE_DSN)")
     group.add_argument("-c", "--config", metavar="FILE", help="odoo.conf: the database server, and [ipai_bridge]")
-    group.add_argument("-d", "--database", metavar="NAME", help="where odoo.conf names none or several")
+    group.add_argument("-d", "--database", metavar="NAME", help="the database, in place of the one that the DSN or odoo.conf names")
     return command
 
 
@@ -293,7 +385,24 @@ def age(text: str) -> float:
     match = _AGE.fullmatch(text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not an age: write 30d, 12h, 90m or 45s")
-    return float(match[1]) * _AGE_UNITS[match[2]]
+    seconds = float(match[1]) * _AGE_UNITS[match[2]]
+    if seconds > _MAX_AGE:
+        raise argparse.ArgumentTypeError(f"{text} is more than a hundred years")
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < math.inf:
+        raise ValueError
+    return seconds
+
+
+def _limit(text: str) -> int:
+    number = int(text)
+    if not 1 <= number <= _MAX_LIMIT:
+        raise argparse.ArgumentTypeError(f"must be from 1 to {_MAX_LIMIT:,}")
+    return number
 
 
 def _row(entry: Any) -> dict[str, Any]:
@@ -302,5 +411,13 @@ def _row(entry: Any) -> dict[str, Any]:
     return row
 
 
-def _iso(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+def _time(value: object) -> str:
+    """A time in UTC, to the second; anything else as text."""
+    if not isinstance(value, datetime):
+        return str(value)
+    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _plain(text: str) -> str:
+    """A text in which nothing moves a terminal's cursor or hides what stands beside it."""
+    return "".join(character if character.isprintable() else " " for character in text)

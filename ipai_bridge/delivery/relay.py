@@ -346,7 +346,7 @@ class Relay:
             event_id=event.id,
             token=lane.lease.token,
             status={Verdict.DELIVERED: "delivered", Verdict.DEAD: "dead"}.get(decision.verdict, "pending"),  # type: ignore[arg-type]
-            attempts=attempt.posts,
+            attempts=number,
             http_status=attempt.status,
             error=attempt.error,
             delay=decision.delay,

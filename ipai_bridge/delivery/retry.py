@@ -41,7 +41,7 @@ class Verdict(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict, and for `AGAIN` and `GONE` the seconds until the next attempt."""
+    """A verdict, and for `AGAIN` the seconds until the next attempt."""
 
     verdict: Verdict
     delay: float = 0.0
@@ -109,7 +109,8 @@ def decide(
     if status is not None and 200 <= status < 300:
         return Decision(Verdict.DELIVERED)
     if status == 410:
-        return Decision(Verdict.GONE, policy.cap)
+        # Without a delay: the relay stops, and once the URL is set right nothing should wait.
+        return Decision(Verdict.GONE)
     if status is not None and 200 <= status < 500 and status not in _AGAIN:
         return Decision(Verdict.DEAD)
     delay = policy.backoff(attempt, jitter)

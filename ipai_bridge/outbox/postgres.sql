@@ -110,7 +110,7 @@ for update of a;
 -- 2. What became of each event, where the lease still holds.
 update ipai_bridge.outbox as o
 set status = s.status,
-    attempts = o.attempts + s.attempts,
+    attempts = s.attempts,
     last_status = s.last_status,
     last_error = s.last_error,
     first_attempted_at = coalesce(o.first_attempted_at, now() - s.took * interval '1 second'),

@@ -79,7 +79,7 @@ limit :limit;
 -- name: settle
 update outbox
 set status = :status,
-    attempts = attempts + :attempts,
+    attempts = :attempts,
     last_status = :last_status,
     last_error = :last_error,
     first_attempted_at = coalesce(first_attempted_at, :now - :took),

@@ -80,7 +80,7 @@ class Settlement:
     status: Status
     """`pending`: to be tried again after `delay`."""
     attempts: int
-    """Attempts made since the last settlement."""
+    """Attempts made altogether: settling the same outcome twice, after a lost answer, counts it once."""
     http_status: int | None
     error: str | None
     delay: float

@@ -54,7 +54,7 @@ def test_what_would_be_refused_again_is_dead_at_once(status: int) -> None:
 
 
 def test_gone_stops_and_keeps_the_event_for_later() -> None:
-    assert decided(410) == Decision(Verdict.GONE, POLICY.cap)
+    assert decided(410) == Decision(Verdict.GONE)
     # Even when its time is over: what the endpoint says is about the endpoint, not about the event.
     assert decided(410, trying_for=10 * DAY).verdict is Verdict.GONE
 
