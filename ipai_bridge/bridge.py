@@ -164,13 +164,15 @@ def _wake(cursor: Any) -> None:
 # --- settings
 
 
-def settings_of(cursor: Any, *, conf: Mapping[str, str] | None = None) -> Resolved:
+def settings_of(
+    cursor: Any, *, explicit: Mapping[str, Any] | None = None, conf: Mapping[str, str] | None = None
+) -> Resolved:
     """The settings in force for the Odoo database of a psycopg2 or Odoo cursor, and where each comes from.
 
-    `conf` is the section `[ipai_bridge]` of odoo.conf. Raises `SettingsError`.
+    `explicit` are arguments, `conf` is the section `[ipai_bridge]` of odoo.conf. Raises `SettingsError`.
     """
     cursor.execute(_PARAMETERS)
-    return resolve(environ=os.environ, conf=conf, params=dict(cursor.fetchall()))
+    return resolve(explicit, os.environ, conf, dict(cursor.fetchall()))
 
 
 def _odoo_conf() -> Mapping[str, str] | None:

@@ -23,14 +23,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from ipai_bridge.endpoint import is_plain_dsn
-from ipai_bridge.errors import (
-    BridgeError,
-    EventNotFound,
-    OutboxError,
-    OutboxUnavailable,
-    SettingsError,
-)
+from ipai_bridge.endpoint import shown_dsn
+from ipai_bridge.errors import BridgeError, EventNotFound, OutboxError, OutboxUnavailable, SettingsError
 from ipai_bridge.settings import SETTINGS, Resolved, read_odoo_conf, resolve
 
 if TYPE_CHECKING:
@@ -41,7 +35,6 @@ log = logging.getLogger("ipai_bridge.relay")
 _AGE = re.compile(r"([0-9]{1,9})([smhd]?)")
 _AGE_UNITS = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _MAX_AGE = 36_500 * 86_400.0  # seconds: what PostgreSQL can still subtract from now, with much to spare
-_MAX_LIMIT = 100_000
 _WIDTH = 100
 
 
@@ -51,68 +44,64 @@ _WIDTH = 100
 @contextmanager
 def _open(arguments: argparse.Namespace) -> Iterator[tuple[PostgresOutbox, Resolved]]:
     """The outbox, connected, for the time of the block, and the settings with those from the database's parameters."""
-    dsn, conf = _which(arguments)
     try:
         import psycopg2
     except ImportError:
         raise OutboxError("psycopg2 is not installed here: `pip install ipai-bridge[postgres]`") from None
+    dsn, conf, plain = _which(arguments)
     from ipai_bridge.outbox.postgres import PostgresOutbox
 
     with closing(PostgresOutbox.from_dsn(dsn)) as outbox:
         try:
             connection = outbox.connection
         except OutboxUnavailable:
-            if is_plain_dsn(dsn):
+            if plain:
                 raise
             # libpq's reason repeats what it took for the host or the port.
-            reason = "Odoo's database does not answer, and the reason may hold a part of the password: see to `dsn`"
+            reason = "Odoo's database does not answer, and the reason may hold a part of the password: see to the DSN"
             raise OutboxUnavailable(reason) from None
         try:
-            yield outbox, _settings(connection, conf)
+            yield outbox, _settings(connection, {"dsn": arguments.dsn}, conf)
         except psycopg2.errors.InsufficientPrivilege as error:
             said = str(error).strip().partition("\n")[0]
             advice = "do it as the owner of the database, or grant this user what is missing"
             raise OutboxError(f"this user of the database may not do that ({said}): {advice}") from error
 
 
-def _which(arguments: argparse.Namespace) -> tuple[str, Mapping[str, str] | None]:
-    """The DSN of the outbox, and the section [ipai_bridge] of odoo.conf. Raises `SettingsError`."""
+def _which(arguments: argparse.Namespace) -> tuple[str, Mapping[str, str] | None, bool]:
+    """The outbox's DSN, the section [ipai_bridge] of odoo.conf, and whether it is plain which part is the password."""
+    import psycopg2
+    from psycopg2.extensions import make_dsn
+
     conf = read_odoo_conf(arguments.config) if arguments.config else None
     explicit = {"dsn": arguments.dsn}
     # Each value by itself: a rule between two of them may still be kept by what the database's parameters say.
     dsn = resolve(explicit, os.environ, conf, only=SETTINGS).settings.dsn
     if dsn is None and arguments.config:
-        return _odoo_dsn(arguments.config, arguments.database), conf
+        return _odoo_dsn(arguments.config, arguments.database), conf, True
     if dsn is None:
         resolve(explicit, os.environ, conf)  # a misspelt name is the error to show, if there is one
         raise SettingsError("dsn", "is not set: give IPAI_BRIDGE_DSN, or -c odoo.conf and -d database")
-    return (_on_database(dsn, arguments.database) if arguments.database else dsn), conf
+    try:
+        whole = make_dsn(dsn, **({"dbname": arguments.database} if arguments.database else {}))
+    except psycopg2.Error:  # its text repeats parts of the DSN
+        raise SettingsError("dsn", "cannot be read: see PostgreSQL's rules for connection strings") from None
+    return str(whole), conf, not shown_dsn(dsn).startswith("(set;")
 
 
-def _settings(connection: Any, conf: Mapping[str, str] | None) -> Resolved:
+def _settings(connection: Any, explicit: Mapping[str, Any], conf: Mapping[str, str] | None) -> Resolved:
     import psycopg2
 
     from ipai_bridge.bridge import settings_of
 
     with connection.cursor() as cursor:
         try:
-            return settings_of(cursor, conf=conf)
+            return settings_of(cursor, explicit=explicit, conf=conf)
         except psycopg2.errors.UndefinedTable:  # a database without Odoo's tables has no parameters
-            return resolve(environ=os.environ, conf=conf)
+            return resolve(explicit, os.environ, conf)
         except psycopg2.errors.InsufficientPrivilege:  # a relay's own user need not see what else is in there
             log.warning("system parameters are not looked at: this user of the database may not read them")
-            return resolve(environ=os.environ, conf=conf)
-
-
-def _on_database(dsn: str, database: str) -> str:
-    import psycopg2
-    from psycopg2.extensions import make_dsn
-
-    try:
-        return str(make_dsn(dsn, dbname=database))
-    except psycopg2.Error:  # its text repeats parts of the DSN
-        pass
-    raise SettingsError("dsn", "cannot be read by PostgreSQL's client library: see its rules for quoting")
+            return resolve(explicit, os.environ, conf)
 
 
 def _odoo_dsn(path: str, database: str | None) -> str:
@@ -182,17 +171,13 @@ def relay(arguments: argparse.Namespace) -> int:
 
 def outbox_list(arguments: argparse.Namespace) -> int:
     """Show the newest rows."""
+    given = arguments
+    which = {"status": given.status, "event_type": given.event_type, "limit": given.limit}
     with _open(arguments) as (outbox, _):
-        entries = outbox.entries(
-            status=arguments.status,
-            event_type=arguments.event_type,
-            aggregate_type=arguments.model,
-            aggregate_id=arguments.record,
-            limit=arguments.limit,
-        )
+        entries = outbox.entries(**which, aggregate_type=given.model, aggregate_id=given.record)
         depth = outbox.depth()
     if arguments.json:
-        print(json.dumps({"entries": [_row(entry) for entry in entries], "depth": asdict(depth)}, default=_time))
+        print(json.dumps({"entries": [asdict(entry) for entry in entries], "depth": asdict(depth)}, default=_iso))
         return 0
     for entry in entries:
         print("\n".join(_lines(entry)))
@@ -221,10 +206,10 @@ def outbox_show(arguments: argparse.Namespace) -> int:
     with _open(arguments) as (outbox, _):
         entry = outbox.show(arguments.id)
     if arguments.json:
-        print(json.dumps(_row(entry), default=_time))
+        print(json.dumps(asdict(entry), default=_iso))
     else:
         for name, value in asdict(entry).items():
-            print(f"{name:>16}  {'–' if value is None else _plain(_time(value))}")
+            print(f"{name:>16}  {'–' if value is None else value if name == 'body' else _plain(_time(value))}")
     return 0
 
 
@@ -234,16 +219,13 @@ def outbox_retry(arguments: argparse.Namespace) -> int:
         arguments.refuse("which: give ids, or --event-type TYPE, or --all")
     with _open(arguments) as (outbox, _):
         revived = outbox.retry(ids=arguments.id or None, event_type=arguments.event_type)
-    print(json.dumps([str(item) for item in revived]) if arguments.json else f"{_events(revived)} pending again")
+    said = f"{len(revived)} event{' is' if len(revived) == 1 else 's are'} pending again"
+    print(json.dumps([str(item) for item in revived]) if arguments.json else said)
     missing = sorted(set(arguments.id) - set(revived), key=str)
     if missing:
         named = ", ".join(map(str, missing))
         raise EventNotFound(f"not dead events of this outbox: {named}; `ipai-bridge outbox show ID` says what each is")
     return 0
-
-
-def _events(found: list[UUID]) -> str:
-    return "1 event is" if len(found) == 1 else f"{len(found)} events are"
 
 
 def outbox_purge(arguments: argparse.Namespace) -> int:
@@ -276,24 +258,20 @@ def doctor(arguments: argparse.Namespace) -> int:
                 note(error)
     except BridgeError as error:
         note(error)
-        if isinstance(error, OutboxError):  # then the settings outside of the database are all right, and worth seeing
-            report["settings"] = report["settings"] or _outside(arguments)
+        if isinstance(error, OutboxError) and not report["settings"]:  # those outside of the database are all right
+            conf = read_odoo_conf(arguments.config) if arguments.config else None
+            known = resolve({"dsn": arguments.dsn}, os.environ, conf, only=SETTINGS)
+            report["settings"] = [row._asdict() for row in known.describe()]
     if arguments.json:
         print(json.dumps({"ok": not report["problems"], **report}))
-        return 1 if report["problems"] else 0
-    for row in report["settings"]:
-        print(f"{row['name']:>14}  {row['value']}  ({row['source']})")
-    if report["outbox"] is not None:
-        print(f"{'outbox':>14}  {report['outbox']['pending']} pending, {report['outbox']['dead']} dead")
-    for problem in report["problems"]:
-        print(f"{'problem':>14}  {problem}")
+    else:
+        for row in report["settings"]:
+            print(f"{row['name']:>14}  {row['value']}  ({row['source']})")
+        if report["outbox"] is not None:
+            print(f"{'outbox':>14}  {report['outbox']['pending']} pending, {report['outbox']['dead']} dead")
+        for problem in report["problems"]:
+            print(f"{'problem':>14}  {problem}")
     return 1 if report["problems"] else 0
-
-
-def _outside(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    conf = read_odoo_conf(arguments.config) if arguments.config else None
-    resolved = resolve({"dsn": arguments.dsn}, os.environ, conf, only=SETTINGS)
-    return [row._asdict() for row in resolved.describe()]
 
 
 def addons_path(arguments: argparse.Namespace) -> int:  # noqa: ARG001
@@ -323,9 +301,9 @@ def add_commands(commands: Any) -> None:
     )
     command.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
 
-    outbox = commands.add_parser("outbox", help="list, show, retry and purge events", allow_abbrev=False).add_subparsers(
-        title="commands", dest="outbox_command", required=True, metavar="COMMAND"
-    )
+    outbox = commands.add_parser(
+        "outbox", help="list, show, retry and purge events", allow_abbrev=False
+    ).add_subparsers(title="commands", dest="outbox_command", required=True, metavar="COMMAND")
     command = _add(outbox, "list", outbox_list, "the newest events", "ipai-bridge outbox list --status dead")
     command.add_argument("--status", choices=("pending", "delivered", "dead"))
     command.add_argument("--event-type", metavar="TYPE", help="such as account.move.posted")
@@ -360,7 +338,9 @@ def add_commands(commands: Any) -> None:
     )
     _add_json(command)
 
-    command = commands.add_parser("addons-path", help="print the directory for Odoo's --addons-path", allow_abbrev=False)
+    command = commands.add_parser(
+        "addons-path", help="print the directory for Odoo's --addons-path", allow_abbrev=False
+    )
     command.set_defaults(run=addons_path)
 
 
@@ -372,7 +352,9 @@ def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int], hel
     group = command.add_argument_group("which outbox")
     group.add_argument("--dsn", help="connection string of Odoo's database (better: IPAI_BRIDGE_DSN)")
     group.add_argument("-c", "--config", metavar="FILE", help="odoo.conf: the database server, and [ipai_bridge]")
-    group.add_argument("-d", "--database", metavar="NAME", help="the database, in place of the one that the DSN or odoo.conf names")
+    group.add_argument(
+        "-d", "--database", metavar="NAME", help="the database, in place of the one that the DSN or odoo.conf names"
+    )
     return command
 
 
@@ -392,30 +374,24 @@ def age(text: str) -> float:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < math.inf:
+    if not 0 < float(text) < math.inf:
         raise ValueError
-    return seconds
+    return float(text)
 
 
 def _limit(text: str) -> int:
-    number = int(text)
-    if not 1 <= number <= _MAX_LIMIT:
-        raise argparse.ArgumentTypeError(f"must be from 1 to {_MAX_LIMIT:,}")
-    return number
+    if not 1 <= int(text) <= 100_000:
+        raise argparse.ArgumentTypeError("must be from 1 to 100,000")
+    return int(text)
 
 
-def _row(entry: Any) -> dict[str, Any]:
-    row = asdict(entry)
-    row["id"] = str(row["id"])
-    return row
+def _iso(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _time(value: object) -> str:
     """A time in UTC, to the second; anything else as text."""
-    if not isinstance(value, datetime):
-        return str(value)
-    return value.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"{value.astimezone(timezone.utc):%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else str(value)
 
 
 def _plain(text: str) -> str:
