@@ -24,7 +24,9 @@ _OUTBOX = """
 _RECEIVED = """
     select e.idempotency_key, e.event_type, e.aggregate_type, e.aggregate_id, e.sequence, e.status, e.error_message,
            e.payload::text, e.received_at, e.processed_at,
-           (select count(*) from odoo.event_log as l where l.event_id = e.id)
+           (select count(*) from odoo.event_log as l
+            where l.instance_id = e.instance_id and l.idempotency_key = e.idempotency_key),
+           e.id, e.outcome
     from odoo.webhook_events as e
     join odoo.instances as i on i.id = e.instance_id
     where i.name = %s
@@ -53,6 +55,10 @@ class Journey:
     webhook_error: str | None
     received: Any
     log_rows: int
+    arrival: int | None
+    """Grows in the order of arrival."""
+    outcome: str | None
+    """`applied`, or `superseded` when something newer of the record had been applied before."""
     emitted_at: datetime | None
     received_at: datetime | None
     processed_at: datetime | None
@@ -102,6 +108,8 @@ def journeys(odoo_dsn: str, supabase_dsn: str, instance: str) -> list[Journey]:
                 webhook_error=there[6] if there else None,
                 received=json.loads(there[7]) if there else None,
                 log_rows=there[10] if there else 0,
+                arrival=there[11] if there else None,
+                outcome=there[12] if there else None,
                 emitted_at=here[9] if here else None,
                 received_at=there[8] if there else None,
                 processed_at=there[9] if there else None,
@@ -147,7 +155,7 @@ def describe(journey: Journey) -> str:
 def broken_laws(seen: Iterable[Journey]) -> list[str]:
     """What is wrong with settled events, by law; empty when all is well."""
     broken = []
-    order: dict[tuple[str, str], list[int]] = {}
+    aggregates: dict[tuple[str, str], list[Journey]] = {}
     for journey in seen:
         name = describe(journey)
         if journey.outbox_status is None:
@@ -160,11 +168,22 @@ def broken_laws(seen: Iterable[Journey]) -> list[str]:
             broken.append(f"law 6, nothing altered is stored: {name} arrived with another payload")
         if journey.webhook_status is not None and journey.log_rows != 1:
             broken.append(f"law 3, once in effect: {name} has {journey.log_rows} rows in event_log")
-        order.setdefault((journey.aggregate_type, journey.aggregate_id), []).append(journey.sequence or 0)
-    for (aggregate_type, aggregate_id), sequences in order.items():
-        if sequences != list(range(1, len(sequences) + 1)):
-            broken.append(f"law 4, in order: {aggregate_type},{aggregate_id} was numbered {sequences}")
+        aggregates.setdefault((journey.aggregate_type, journey.aggregate_id), []).append(journey)
+    for (aggregate_type, aggregate_id), events in aggregates.items():
+        record = f"{aggregate_type},{aggregate_id}"
+        numbers = [journey.sequence for journey in events]
+        if numbers != list(range(1, len(numbers) + 1)):
+            broken.append(f"law 4, in order: {record} was numbered {numbers}")
+        arrived = sorted((journey for journey in events if journey.arrival is not None), key=_arrival)
+        if [journey.sequence for journey in arrived] != sorted(journey.sequence or 0 for journey in arrived):
+            broken.append(f"law 4, in order: {record} arrived as {[journey.sequence for journey in arrived]}")
+        if late := [journey.sequence for journey in events if journey.outcome == "superseded"]:
+            broken.append(f"law 4, in order: of {record}, {late} came after something newer and had no effect")
     return broken
+
+
+def _arrival(journey: Journey) -> int:
+    return journey.arrival or 0
 
 
 def _query(dsn: str, sql: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
