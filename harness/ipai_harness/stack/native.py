@@ -14,7 +14,6 @@ started it.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import secrets
 import shutil
@@ -28,27 +27,21 @@ from typing import Any, TypeVar
 
 from ipai_harness.errors import PartFailed, StackBusy, StackDegraded, StackNotRunning
 from ipai_harness.stack import odoo as odoo_part
-from ipai_harness.stack import odoo_package, paths, ports, process, relay, state, supabase, template
-from ipai_harness.stack.build import part_environment
-from ipai_harness.stack.functions import Functions, prefetch
+from ipai_harness.stack import paths, ports, process, state, supabase, template
+from ipai_harness.stack.compose import compose
+from ipai_harness.stack.functions import Functions
 from ipai_harness.stack.locks import try_locked
 from ipai_harness.stack.odoo import OdooServer
-from ipai_harness.stack.postgres import Cluster, find
+from ipai_harness.stack.postgres import Cluster
 from ipai_harness.stack.process import Process
 from ipai_harness.stack.progress import Progress, quiet
 from ipai_harness.stack.relay import Daemon
 
-LOGIN = "admin"
-INSTANCE = "default"
 ATTEMPTS = 3  # starts, when another program takes a port that was free a moment before
 PARTS = ("odoo_db", "odoo", "relay", "supabase_db", "functions", "sweep")
 
 Part = Cluster | OdooServer | Functions | Daemon
 T = TypeVar("T")
-
-
-def _password() -> str:
-    return secrets.token_hex(16)
 
 
 class NativeStack:
@@ -138,7 +131,7 @@ class NativeStack:
         self.token = secrets.token_hex(16)
         self.run = paths.new_run(self.name)
         self.ready, self._parts = False, {}
-        self._save()
+        self.save()
         pool = ThreadPoolExecutor(8, thread_name_prefix="up")
         running: list[Future[Any]] = []
 
@@ -148,13 +141,13 @@ class NativeStack:
             return future
 
         try:
-            self._compose(go)
+            compose(self, go)
             self._await(running)
             if self.relay is not None:
                 self.relay.check()
             self.sweep.check()
             self.ready = True
-            self._save()
+            self.save()
         except BaseException:
             for future in running:
                 future.cancel()
@@ -184,116 +177,16 @@ class NativeStack:
             # A part that waits for another fails with that one's error: the first is the cause.
             raise failed[0]
 
-    def _compose(self, go: Callable[..., Future[Any]]) -> None:
-        """Start everything in threads; each waits for what it needs."""
-        project = (self.project or paths.supabase_project()).resolve()
-        env = part_environment(self.token, self.run)
-        odoo_pg, supabase_pg = find(16), find(15, 16)
-        secret = "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
-        secret_file = self.run / "secret"
-        secret_file.touch(mode=0o600)
-        secret_file.write_text(secret + "\n")
-        admin, odoo_password, supabase_password, jwt_secret = (_password() for _ in range(4))
-        hashed = go(odoo_part.password_hash, admin)
-        port = ports.free_port()
-        url = f"http://127.0.0.1:{port}/functions/v1"
-        store = self.run / "odoo-data" / "filestore"
-
-        package = go(odoo_package.get, self.progress, self.token)
-        python = go(odoo_package.environment, self.progress, self.token, self.python)
-        fetched = go(prefetch, project, self.progress, self.token)
-
-        def supabase_db() -> Cluster:
-            with self.progress.step("supabase_db", f"starting {supabase_pg}"):
-                cluster = Cluster.create("supabase_db", supabase_pg, self.run, supabase.SUPERUSER, env)
-                self._register("supabase_db", cluster)
-                cluster.initialise()
-                cluster.start()
-                self.supabase_db = cluster
-            with self.progress.step("supabase_db", "applying the migrations"):
-                supabase.create_schema(cluster, project, supabase_password)
-            self._save()
-            return cluster
-
-        def functions(cluster: Future[Cluster]) -> None:
-            dsn = cluster.result().dsn(supabase.DATABASE, supabase.ROLE, supabase_password)
-            self.sweep = relay.sweep(self.run, env, dsn)
-            self._register("sweep", self.sweep)
-            self.sweep.start()
-            fetched.result()
-            with self.progress.step("functions", "starting the Edge Functions"):
-                settings = {
-                    "SUPABASE_DB_URL": dsn, "SUPABASE_URL": f"http://127.0.0.1:{port}",
-                    "SUPABASE_JWT_SECRET": jwt_secret,
-                    "SUPABASE_ANON_KEY": supabase.jwt(jwt_secret, "anon"),
-                    "SUPABASE_SERVICE_ROLE_KEY": supabase.jwt(jwt_secret, "service_role"), "IPAI_BRIDGE_SECRET": secret,
-                }  # fmt: skip
-                self.functions = Functions.create(project, port, self.run, env, settings)
-                self._register("functions", self.functions)
-                self.functions.start()
-
-        def odoo_db() -> Cluster:
-            base = template.prepare(
-                self.modules, package.result(), python.result(), odoo_pg, self.run, self.token, self.progress
-            )
-            with self.progress.step("odoo_db", f"starting {odoo_pg}"):
-                cluster = Cluster.create("odoo_db", odoo_pg, self.run, template.SUPERUSER, env)
-                self._register("odoo_db", cluster)
-                cluster.adopt(base.data)
-                cluster.start()
-                cluster.execute(f"ALTER ROLE {template.ROLE} PASSWORD %s", [odoo_password])
-                shutil.copytree(base.filestore, self.run / "template-filestore")
-                odoo_part.prepare(cluster, template.DATABASE, hashed.result(), base.filestore, store)
-                self.odoo_db = cluster
-            return cluster
-
-        def odoo(cluster: Future[Cluster]) -> None:
-            bridge = {
-                "url": url, "secret_file": str(secret_file), "instance": INSTANCE, "relay": self.relay_mode,
-            }  # fmt: skip
-            server = OdooServer.create(
-                package.result(), python.result(), cluster.result(), odoo_password, self.run, env,
-                database=template.DATABASE, password=admin, workers=self.workers, bridge=bridge,
-            )  # fmt: skip
-            self.odoo = server
-            self._register("odoo", server)
-            with self.progress.step("odoo", "starting Odoo CE 19"):
-                server.start()
-
-        def start_relay(cluster: Future[Cluster]) -> None:
-            settings = {
-                "IPAI_BRIDGE_URL": url, "IPAI_BRIDGE_SECRET_FILE": str(secret_file), "IPAI_BRIDGE_INSTANCE": INSTANCE,
-                "IPAI_BRIDGE_DSN": cluster.result().dsn(template.DATABASE, template.ROLE, odoo_password),
-            }  # fmt: skip
-            daemon = relay.relay(self.run, env, settings)
-            self.relay = daemon
-            self._register("relay", daemon)
-            daemon.start()
-
-        self.values = {
-            "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": template.DATABASE, "functions_url": url,
-            "secret": secret, "instance": INSTANCE, "secret_file": str(secret_file), "jwt_secret": jwt_secret,
-            "anon_key": supabase.jwt(jwt_secret, "anon"),
-            "service_role_key": supabase.jwt(jwt_secret, "service_role"), "odoo_db_password": odoo_password,
-            "supabase_db_password": supabase_password, "admin_hash": hashed.result(),
-        }  # fmt: skip
-        self.relay = None
-        there = go(supabase_db)
-        go(functions, there)
-        data = go(odoo_db)
-        go(odoo, data)
-        if self.with_relay:
-            go(start_relay, data)
-
-    def _register(self, name: str, part: Part) -> None:
+    def register(self, name: str, part: Part) -> None:
         """From now on `down` of another process finds the part, whenever it is started again."""
-        part.process.on_change = self._save
+        part.process.on_change = self.save
         self._parts[name] = part
-        self._save()
+        self.save()
 
     # ------------------------------------------------------------------------------------------------- the state
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write down what is there, for other processes."""
         with self._writing:
             if not self.token:
                 return
@@ -316,7 +209,7 @@ class NativeStack:
         self.relay = None
         for name, part_state in found["parts"].items():
             part = kinds[name](part_state)
-            part.process.on_change = self._save
+            part.process.on_change = self.save
             self._parts[name] = part
             setattr(self, name, part)
         self.with_relay = self.relay is not None
