@@ -26,8 +26,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ipai_bridge import __version__
-from ipai_bridge.errors import PayloadError, RecordUnreadable, SchemaMissing, SettingsError
-from ipai_bridge.event import Event, next_ids
+from ipai_bridge.errors import OutboxUnavailable, PayloadError, RecordUnreadable, SchemaMissing, SettingsError
+from ipai_bridge.event import DEFAULT_INSTANCE, Event, next_ids
 from ipai_bridge.outbox import postgres
 from ipai_bridge.outbox.postgres import PostgresOutbox
 from ipai_bridge.payload import Fields, read_payloads
@@ -70,6 +70,8 @@ def emit(
         payloads = read_payloads(records, fields)
     elif fields is not None:
         raise PayloadError("emit() takes fields or payload, not both")
+    elif not isinstance(payload, Mapping):
+        raise PayloadError(f"payload must be a dict, not {type(payload).__name__}")
     elif not all(records._ids):
         raise RecordUnreadable(f"a {records._name} record is not saved yet, so it has no id: save it, then emit")
     else:
@@ -104,7 +106,7 @@ class _Database:
         """The name of this Odoo. The parameter is asked each time (Odoo caches it): it may change while Odoo runs."""
         if self._instance is not None:
             return self._instance
-        return env["ir.config_parameter"].sudo().get_param("ipai_bridge.instance") or "default"
+        return (env["ir.config_parameter"].sudo().get_param("ipai_bridge.instance") or "").strip() or DEFAULT_INSTANCE
 
 
 _databases: dict[str, tuple[weakref.ref[Any], _Database]] = {}
@@ -123,22 +125,26 @@ def _database_of(env: Any) -> _Database:
 
 def _install_if_missing(cursor: Any) -> None:
     """Create the outbox on first use, in a transaction of its own: it must stay when the user's is rolled back."""
-    if postgres.is_installed(cursor):
-        return
     import psycopg2
-    from odoo.sql_db import db_connect
 
     refusal = ""
     try:
+        if postgres.is_installed(cursor):
+            return
+        from odoo.sql_db import db_connect
+
         with db_connect(cursor.dbname).cursor() as own:
-            postgres.install(own)
-            log.info("outbox installed in %s", cursor.dbname)
+            # Odoo's is REPEATABLE READ, in which whoever waited for another installer would not see what that one did.
+            own.execute("set transaction isolation level read committed")
+            if postgres.install(own):
+                log.info("outbox installed in %s", cursor.dbname)
     except psycopg2.errors.InsufficientPrivilege as error:
-        refusal = str(error).strip()
+        refusal = str(error).strip().partition("\n")[0]
     if refusal:
         raise SchemaMissing(
-            f"the outbox is not in {cursor.dbname}, and this user may not create it ({refusal}): "
-            "run `ipai-bridge install` as the owner of the database"
+            f"the outbox is not ready in {cursor.dbname}, and Odoo's user of the database may not make it so "
+            f"({refusal}): as the owner of the database, `grant create on database` to that user; or run "
+            "`ipai-bridge install` and grant that user all on schema ipai_bridge and on its tables"
         )
 
 
@@ -146,19 +152,30 @@ def _wake_after_commit(cursor: Any) -> None:
     callbacks = cursor.postcommit
     if "ipai_bridge.wake" not in callbacks.data:
         callbacks.data["ipai_bridge.wake"] = True
+        callbacks.add(lambda: _wake_last(cursor))
+
+
+def _wake_last(cursor: Any) -> None:
+    callbacks = cursor.postcommit
+    callbacks.data.pop("ipai_bridge.wake", None)  # what another callback emits and commits is another wake-up
+    if len(callbacks):
+        # Our commit would run the others inside of it, and what they raise would be taken for ours.
         callbacks.add(lambda: _wake(cursor))
+    else:
+        _wake(cursor)
 
 
 def _wake(cursor: Any) -> None:
-    import psycopg2
-
+    # The user's transaction is committed: nothing may fail any more. The relay finds the event at its next poll.
     try:
         cursor.execute(f"notify {postgres.CHANNEL}")
         cursor.commit()
-    except psycopg2.Error as error:
-        # The user's transaction is committed: nothing may fail any more. The relay finds the event at its next poll.
+    except Exception as error:  # noqa: BLE001  among others, Odoo's tests let nobody commit
         log.debug("no wake-up sent: %s", error)
-    ensure_inline_relay(cursor.dbname)
+    try:
+        ensure_inline_relay(cursor.dbname)
+    except Exception:
+        log.exception("inline relay of %s cannot be started", cursor.dbname)
 
 
 # --- settings
@@ -252,7 +269,14 @@ def ensure_inline_relay(database: str) -> None:
     from ipai_bridge.delivery.inline import InlineRelay
 
     def make() -> Relay | None:
-        settings = _resolve_for(database).settings
+        import psycopg2
+
+        try:
+            settings = _resolve_for(database).settings
+        except psycopg2.errors.UndefinedTable:  # not, or not yet, a database of Odoo's
+            return None
+        except psycopg2.OperationalError as error:
+            raise OutboxUnavailable(f"{database} does not answer: {error}") from error
         if settings.relay != "inline":
             return None
         return make_relay(settings, PostgresOutbox(_connect_as_odoo(database), exclusive=True))
@@ -275,7 +299,10 @@ def _resolve_for(database: str) -> Resolved:
 def stop_inline_relays(timeout: float = 10.0) -> None:
     """Stop this process's relay threads; wait at most `timeout` seconds for the requests under way."""
     deadline = time.monotonic() + timeout
-    for thread in list(_inline.values()):
-        thread.stop(max(0.0, deadline - time.monotonic()))
+    threads = list(_inline.values())
+    for thread in threads:
+        thread.stop(0.0)  # all of them first, so that they end side by side
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
     _inline.clear()
     _looked_at.clear()

@@ -13,6 +13,7 @@ of the handler, so that they carry no chain of inner errors.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
@@ -39,6 +40,8 @@ def _relay(env: Any, max_seconds: float = 60.0) -> dict[str, int]:
 
     if not isinstance(env, Environment):
         raise ServerActionError("the first argument must be the environment: write ipai_bridge.relay(env)")
+    if not isinstance(max_seconds, (int, float)) or not 0 < max_seconds < math.inf:
+        raise ServerActionError("max_seconds must be a number of seconds, such as 60")
     return bridge.relay_once(env, max_seconds=max_seconds)
 
 
@@ -73,6 +76,9 @@ class _Call:
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError(_OFFER)
 
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(_OFFER)
+
     def __repr__(self) -> str:
         return "<a call of ipai_bridge>"
 
@@ -92,6 +98,9 @@ class Face:
         return call
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(_OFFER)
+
+    def __delattr__(self, name: str) -> NoReturn:
         raise AttributeError(_OFFER)
 
     def __repr__(self) -> str:

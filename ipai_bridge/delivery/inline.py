@@ -49,26 +49,23 @@ class InlineRelay(threading.Thread):
 
     def _term(self) -> float:
         """Relay for as long as possible; the seconds to wait before the next try."""
+        relay: Relay | None = None
         try:
             relay = self._relay = self._make_relay()
-        except (BridgeError, ValueError) as error:
-            log.error("inline relay of %s: %s", self._database, error)  # noqa: TRY400  the text says it all
-            return _REFUSED
-        if relay is None:
-            self._stopped.set()
-            return 0.0
-        try:
-            if not self._stopped.is_set():
+            if relay is None:
+                self._stopped.set()
+            elif not self._stopped.is_set():
                 relay.run()
         except (NotElected, OutboxUnavailable):
             return _STAND_BY
         except BridgeError as error:
-            log.error("inline relay of %s: %s", self._database, error)  # noqa: TRY400
+            log.error("inline relay of %s: %s", self._database, error)  # noqa: TRY400  the text says it all
             return _REFUSED
         except Exception:
             log.exception("inline relay of %s failed", self._database)
             return _REFUSED
         finally:
             self._relay = None
-            relay.close()
+            if relay is not None:
+                relay.close()
         return _STAND_BY

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipai_bridge import cli
+from ipai_bridge import bridge, cli
 from tests.bridge.delivery.receiver import Receiver, receiver
-from tests.bridge.operating import SECRET, Done, Run
+from tests.bridge.fake_odoo import Odoo
+from tests.bridge.operating import SECRET, Done, Run, parameters
 from tests.conftest import PASSWORD
 
 
@@ -49,3 +50,17 @@ def receiving(environment: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Re
     with receiver() as running:
         monkeypatch.setenv("IPAI_BRIDGE_URL", running.functions_url)
         yield running
+
+
+@pytest.fixture
+def odoo(environment: None, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Odoo]:
+    """An Odoo of which this process knows nothing yet."""
+    monkeypatch.setattr(bridge, "_databases", {})
+    monkeypatch.setattr(bridge, "_inline", {})
+    monkeypatch.setattr(bridge, "_looked_at", {})
+    parameters(database)
+    odoo = Odoo(database)
+    odoo.put_in(monkeypatch)
+    yield odoo
+    bridge.stop_inline_relays()
+    odoo.close()

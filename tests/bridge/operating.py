@@ -90,6 +90,11 @@ def deliver(dsn: str, *ids: str, ago: str = "0") -> None:
     )
 
 
+def rows(dsn: str, columns: str = "id::text") -> list[Any]:
+    found = execute(dsn, f"select {columns} from ipai_bridge.outbox order by position")
+    return [row[0] if len(row) == 1 else row for row in found]
+
+
 def statuses(dsn: str) -> dict[str, str]:
     return dict(execute(dsn, "select id::text, status from ipai_bridge.outbox"))
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
+import psycopg2
 import pytest
 
 from ipai_bridge.delivery import inline
 from ipai_bridge.delivery.inline import InlineRelay
 from ipai_bridge.delivery.relay import Relay
+from ipai_bridge.delivery.retry import RetryPolicy
 from ipai_bridge.errors import NotElected, OutboxUnavailable, SettingsError
+from ipai_bridge.outbox.postgres import RELAY_LOCK, PostgresOutbox
 from tests.bridge.delivery.relaying import (
     DEADLINE,
     FakePoster,
@@ -96,10 +100,10 @@ def test_it_stands_by_and_takes_over(path: Path, error: Exception) -> None:
     assert ended(thread)
 
 
-def test_settings_that_are_refused_are_said_and_tried_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_only_people_can_mend_is_said_and_tried_again(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, logger="ipai_bridge")
     emit(path, event())
-    refusals = [SettingsError("url", "must be https"), ValueError("a lease of 1 s is too short")]
+    refusals = [SettingsError("url", "must be https"), ValueError("a bug of ours")]
 
     def make_relay() -> Relay:
         if refusals:
@@ -109,8 +113,83 @@ def test_settings_that_are_refused_are_said_and_tried_again(path: Path, caplog: 
     thread = started(make_relay)
     eventually(lambda: statuses(path) == ["delivered"])
     assert ended(thread)
-    assert "inline relay of test: url must be https" in caplog.text
-    assert "inline relay of test: a lease of 1 s is too short" in caplog.text
+    settings, bug = caplog.records
+    assert (settings.getMessage(), settings.exc_info) == ("inline relay of test: url must be https", None)
+    assert bug.getMessage() == "inline relay of test failed"
+    assert "a bug of ours" in caplog.text
+
+
+def test_a_database_that_is_away_when_the_relay_is_made(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    emit(path, event())
+    refusals = [OutboxUnavailable(), OutboxUnavailable()]
+
+    def make_relay() -> Relay:
+        if refusals:
+            raise refusals.pop(0)
+        return relay(WatchedOutbox(path), FakePoster())
+
+    thread = started(make_relay)
+    eventually(lambda: statuses(path) == ["delivered"])
+    assert ended(thread)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_waiting_for_a_turn_ends_with_stop(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inline, "_STAND_BY", 3600)
+    refused = threading.Event()
+
+    def make_relay() -> Relay:
+        refused.set()
+        raise NotElected
+
+    thread = started(make_relay)
+    assert refused.wait(DEADLINE)
+    assert ended(thread)
+
+
+@pytest.mark.stack
+def test_the_next_one_takes_over_when_the_connection_ends(database: str) -> None:
+    """Elected by the advisory lock: one works; the other stands by until the first one's connection is gone."""
+    terms: list[str] = []
+
+    def make_relay(name: str) -> Callable[[], Relay]:
+        def make() -> Relay:
+            outbox = PostgresOutbox(lambda: psycopg2.connect(database, application_name=name), exclusive=True)
+            outbox.install()  # the first use of the connection: from here on it is elected, or has said that it is not
+            terms.append(name)
+            return Relay(outbox, FakePoster(), policy=RetryPolicy(), poll_interval=0.05)
+
+        return make
+
+    def connected() -> set[str]:
+        with closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
+            cursor.execute(
+                "select a.application_name from pg_locks as l join pg_stat_activity as a using (pid)"
+                " where l.locktype = 'advisory' and a.application_name in ('one', 'two') and l.granted"
+                " and l.classid = %s and l.objid = %s",
+                (RELAY_LOCK >> 32, RELAY_LOCK & 0xFFFFFFFF),
+            )
+            return {row[0] for row in cursor.fetchall()}
+
+    one = started(make_relay("one"))
+    eventually(lambda: connected() == {"one"})
+    two = started(make_relay("two"))
+    try:
+        threading.Event().wait(0.1)  # time in which `two` would have taken it, were there no election
+        assert terms == ["one"]
+        one.stop(DEADLINE)
+        eventually(lambda: connected() == {"two"}, lambda: terms)
+        eventually(lambda: terms == ["one", "two"], lambda: terms)
+        with closing(psycopg2.connect(database)) as connection:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                # Its connection is cut; it comes back by itself, and is elected again.
+                cursor.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'two'")
+        eventually(lambda: connected() == {"two"}, lambda: terms)
+    finally:
+        assert ended(one)
+        assert ended(two)
+    assert connected() == set()
 
 
 def test_an_endpoint_that_is_gone_is_said(path: Path, caplog: pytest.LogCaptureFixture) -> None:
