@@ -157,7 +157,6 @@ def _wake_after_commit(cursor: Any) -> None:
 
 def _wake_last(cursor: Any) -> None:
     callbacks = cursor.postcommit
-    callbacks.data.pop("ipai_bridge.wake", None)  # what another callback emits and commits is another wake-up
     if len(callbacks):
         # Our commit would run the others inside of it, and what they raise would be taken for ours.
         callbacks.add(lambda: _wake(cursor))
