@@ -62,7 +62,6 @@ class SqliteOutbox:
             if self._connection is None:
                 # isolation_level None: transactions are begun and ended here, in sight, not by the driver.
                 self._connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None)
-                self._connection.execute("pragma journal_mode = wal")
             cursor = self._connection.cursor()
             # immediate: the write lock is taken first, so what is read next cannot change before it is written.
             cursor.execute("begin immediate")

@@ -13,7 +13,7 @@ from tests.e2e.scene import Scene
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[NativeStack]:
-    with NativeStack(name="e2e-tests") as stack:
+    with NativeStack() as stack:
         yield stack
 
 

@@ -24,7 +24,7 @@ ELECTED = (
 
 @pytest.fixture(scope="module", params=[0, 2], ids=["threads", "workers"])
 def inline(request: pytest.FixtureRequest) -> Iterator[Scene]:
-    with NativeStack("e2e-inline", relay_mode="inline", workers=request.param) as stack:
+    with NativeStack(relay_mode="inline", workers=request.param) as stack:
         env = stack.env()
         odoo = OdooSession(env["odoo_url"], env["odoo_db"], env["odoo_login"], env["odoo_password"])
         yield Scene(stack, odoo)

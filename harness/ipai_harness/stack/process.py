@@ -7,6 +7,7 @@ environment: what a killed `up` could not write down any more is found by that (
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -24,6 +25,14 @@ POLL = 0.02  # seconds between two looks at a condition that has no signal to wa
 
 # Popen objects of processes that are ours to reap. A Popen that is collected while its process runs warns.
 _children: dict[int, subprocess.Popen[bytes]] = {}
+
+
+@atexit.register
+def _let_go() -> None:
+    """At the end of this program the parts go on without it, which is meant, and nothing to warn of."""
+    for child in _children.values():
+        if child.poll() is None:
+            child.returncode = 0
 
 
 def birth(pid: int) -> str | None:
