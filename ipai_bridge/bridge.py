@@ -28,10 +28,11 @@ from typing import TYPE_CHECKING, Any
 from ipai_bridge import __version__
 from ipai_bridge.errors import OutboxUnavailable, PayloadError, RecordUnreadable, SchemaMissing, SettingsError
 from ipai_bridge.event import DEFAULT_INSTANCE, Event, next_ids
+from ipai_bridge.odoo_conf import bridge_section
 from ipai_bridge.outbox import postgres
 from ipai_bridge.outbox.postgres import PostgresOutbox
 from ipai_bridge.payload import Fields, read_payloads
-from ipai_bridge.settings import Resolved, Settings, read_odoo_conf, resolve
+from ipai_bridge.settings import Resolved, Settings, resolve
 
 if TYPE_CHECKING:
     from ipai_bridge.delivery.inline import InlineRelay
@@ -196,7 +197,7 @@ def _odoo_conf() -> Mapping[str, str] | None:
     from odoo.tools import config
 
     path = config["config"]
-    return read_odoo_conf(path) if path and os.path.exists(path) else None  # noqa: PTH110
+    return bridge_section(path) if path and os.path.exists(path) else None  # noqa: PTH110
 
 
 # --- relay

@@ -25,7 +25,8 @@ from uuid import UUID
 
 from ipai_bridge.endpoint import shown_dsn
 from ipai_bridge.errors import BridgeError, EventNotFound, OutboxError, OutboxUnavailable, SettingsError
-from ipai_bridge.settings import SETTINGS, Resolved, read_odoo_conf, resolve
+from ipai_bridge.odoo_conf import bridge_section, database_dsn
+from ipai_bridge.settings import SETTINGS, Resolved, resolve
 
 if TYPE_CHECKING:
     from ipai_bridge.outbox.postgres import PostgresOutbox
@@ -73,12 +74,12 @@ def _which(arguments: argparse.Namespace) -> tuple[str, Mapping[str, str] | None
     import psycopg2
     from psycopg2.extensions import make_dsn
 
-    conf = read_odoo_conf(arguments.config) if arguments.config else None
+    conf = bridge_section(arguments.config) if arguments.config else None
     explicit = {"dsn": arguments.dsn}
     # Each value by itself: a rule between two of them may still be kept by what the database's parameters say.
     dsn = resolve(explicit, os.environ, conf, only=SETTINGS).settings.dsn
     if dsn is None and arguments.config:
-        return _odoo_dsn(arguments.config, arguments.database), conf, True
+        return database_dsn(arguments.config, arguments.database), conf, True
     if dsn is None:
         resolve(explicit, os.environ, conf)  # a misspelt name is the error to show, if there is one
         raise SettingsError("dsn", "is not set: give IPAI_BRIDGE_DSN, or -c odoo.conf and -d database")
@@ -102,26 +103,6 @@ def _settings(connection: Any, explicit: Mapping[str, Any], conf: Mapping[str, s
         except psycopg2.errors.InsufficientPrivilege:  # a relay's own user need not see what else is in there
             log.warning("system parameters are not looked at: this user of the database may not read them")
             return resolve(explicit, os.environ, conf)
-
-
-def _odoo_dsn(path: str, database: str | None) -> str:
-    """A DSN made of what odoo.conf says of the database server."""
-    import configparser
-
-    from psycopg2.extensions import make_dsn
-
-    parser = configparser.RawConfigParser()
-    parser.read(path, encoding="utf-8-sig")
-    options = dict(parser.items("options")) if parser.has_section("options") else {}
-    names = [name.strip() for name in options.get("db_name", "").split(",") if name.strip() not in ("", "False")]
-    if database is None and len(names) != 1:
-        raise SettingsError("-d", f"is needed: {path} names {len(names)} databases")
-    values = {"dbname": database or names[0]}
-    for name in ("host", "port", "user", "password", "sslmode"):
-        value = options.get(f"db_{name}", "").strip()
-        if value not in ("", "False"):
-            values[name] = value
-    return str(make_dsn(**values))
 
 
 # --- the commands
@@ -259,7 +240,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     except BridgeError as error:
         note(error)
         if isinstance(error, OutboxError) and not report["settings"]:  # those outside of the database are all right
-            conf = read_odoo_conf(arguments.config) if arguments.config else None
+            conf = bridge_section(arguments.config) if arguments.config else None
             known = resolve({"dsn": arguments.dsn}, os.environ, conf, only=SETTINGS)
             report["settings"] = [row._asdict() for row in known.describe()]
     if arguments.json:

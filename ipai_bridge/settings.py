@@ -31,14 +31,11 @@ password.
 
 from __future__ import annotations
 
-import configparser
 import difflib
 import math
-import os
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ipai_bridge.endpoint import (
@@ -52,7 +49,7 @@ from ipai_bridge.errors import DeprecatedProject, SettingsError
 from ipai_bridge.event import DEFAULT_INSTANCE
 from ipai_bridge.secret import MIN_SECRET, Secret, parse_secrets, read_secret_file
 
-__all__ = ["SETTINGS", "Resolved", "Row", "Settings", "read_odoo_conf", "resolve", "supabase_project_ref"]
+__all__ = ["SETTINGS", "Resolved", "Row", "Settings", "resolve", "supabase_project_ref"]
 
 ENVIRONMENT = "IPAI_BRIDGE_"
 SECTION = "ipai_bridge"
@@ -158,7 +155,7 @@ def resolve(
     Args:
         explicit: arguments, by the setting's name; None is no value; `secret` may be a `Secret` or several.
         environ: the environment, such as `os.environ`.
-        conf: the section [ipai_bridge] of odoo.conf, see `read_odoo_conf`.
+        conf: the section [ipai_bridge] of odoo.conf, see `odoo_conf.bridge_section`.
         params: the values of `ir.config_parameter`, by the setting's name; or a function that is asked for
             `ipai_bridge.<name>`, such as `get_param`.
         only: the settings to look at; the others are left at their defaults, and unknown names are not looked for.
@@ -383,25 +380,3 @@ def _check_together(settings: Settings, spelled: Mapping[str, str]) -> None:
             f"breaks a rule: the first delay ({settings.retry_base:g} s) must not be longer than the longest "
             f"({settings.retry_cap:g} s)",
         )
-
-
-def read_odoo_conf(path: str | os.PathLike[str]) -> Mapping[str, str]:
-    """The section [ipai_bridge] of an odoo.conf, empty if it has none. Raises `SettingsError` if it cannot be read."""
-    parser = configparser.RawConfigParser()  # as Odoo does: a % is a %
-    reason = ""
-    try:
-        with Path(path).open(encoding="utf-8-sig") as file:
-            parser.read_file(file)
-        if parser.has_section(SECTION):
-            return dict(parser.items(SECTION))
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-    except UnicodeError:
-        reason = "it is not UTF-8 text"
-    except configparser.Error as error:
-        # Its text repeats the line, which may be that of a secret.
-        line = getattr(error, "lineno", None) or next((line for line, _ in getattr(error, "errors", [])), None)
-        reason = f"line {line} is not of an ini file: {type(error).__name__}" if line else type(error).__name__
-    if reason:
-        raise SettingsError(os.fspath(path), f"cannot be read as odoo.conf ({reason})")
-    return {}

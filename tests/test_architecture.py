@@ -1,6 +1,6 @@
 """The house keeps its shape: who may import whom, how long a file may be, which names are not used.
 
-    errors ◀ event, payload, secret, signing, settings, endpoint ◀ outbox ◀ delivery ◀ sync, bridge
+    errors ◀ event, payload, secret, signing, settings, endpoint, odoo_conf ◀ outbox ◀ delivery ◀ sync, bridge
     ◀ server_action, wiring, operate ◀ addons, cli
 
 A module imports from its own floor or from those below it, never in a circle, and `ipai_harness` from nowhere in the
@@ -22,7 +22,7 @@ SOURCES = [ROOT / "ipai_bridge", ROOT / "harness", ROOT / "tests"]
 
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"event", "payload", "secret", "signing", "settings", "endpoint"},
+    {"event", "payload", "secret", "signing", "settings", "endpoint", "odoo_conf"},
     {"outbox"},
     {"delivery"},
     {"sync", "bridge"},
@@ -38,10 +38,6 @@ PROVIDED_BY_ODOO = {"odoo", "psycopg2"}
 DEPENDENCIES = {"requests", "urllib3", "cryptography"}
 
 MAX_LINES = 400
-TO_BE_SPLIT = {
-    "ipai_bridge/settings.py",
-}
-"""Too long today. Nothing is to be added here."""
 FORBIDDEN = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "base"}
 SUFFIXES = {".py", ".sql", ".ts"}
 
@@ -220,7 +216,7 @@ def sources() -> list[Path]:
 def test_no_file_is_too_long() -> None:
     lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in sources()}
     assert len(lengths) > 50
-    assert {path for path, lines in lengths.items() if lines > MAX_LINES} - TO_BE_SPLIT == set()
+    assert {path for path, lines in lengths.items() if lines > MAX_LINES} == set()
 
 
 def test_no_name_says_nothing() -> None:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ipai_bridge.errors import BridgeError, DeprecatedProject, SettingsError, WeakSecret
+from ipai_bridge.odoo_conf import bridge_section
 from ipai_bridge.secret import Secret, generate_secret
-from ipai_bridge.settings import SETTINGS, Resolved, Row, Settings, read_odoo_conf, resolve
+from ipai_bridge.settings import SETTINGS, Resolved, Row, Settings, resolve
 
 SECRET = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 OTHER = "an-existing-deployments-own-secret"
@@ -323,7 +324,7 @@ def test_a_deprecated_project_is_refused_wherever_it_is_named(name: str, source:
 def conf(directory: Path, text: str, encoding: str = "utf-8") -> Mapping[str, str]:
     path = directory / "odoo.conf"
     path.write_text(text, encoding=encoding)
-    return read_odoo_conf(path)
+    return bridge_section(path)
 
 
 def test_the_section_of_odoo_conf(tmp_path: Path) -> None:
@@ -352,6 +353,6 @@ def test_an_odoo_conf_that_cannot_be_read_names_the_line_and_shows_none(text: st
 
 def test_an_odoo_conf_that_is_not_there_or_not_text(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
-        read_odoo_conf(tmp_path / "missing.conf")
+        bridge_section(tmp_path / "missing.conf")
     with pytest.raises(SettingsError, match="UTF-8"):
         conf(tmp_path, "[ipai_bridge]\nsecret = \xff\n", "latin-1")
