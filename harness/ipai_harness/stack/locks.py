@@ -23,9 +23,16 @@ def _open(path: Path, *, wait: bool) -> int | None:
             os.close(descriptor)
             raise
         # The holder before us removed the file: what we hold is a lock on nothing.
-        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+        if _is_at(path, descriptor):
             return descriptor
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager
