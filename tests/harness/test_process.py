@@ -104,7 +104,8 @@ def test_it_is_found_again_from_its_state(tmp_path: Path, token: str) -> None:
 def test_what_is_marked_is_found_without_a_state(tmp_path: Path, token: str) -> None:
     process = make(tmp_path, token)
     process.start()
-    assert [found.pid for found in find_marked(token)] == [process.pid]
+    # For a moment after a program is begun, the kernel shows an empty environment.
+    assert wait_until(lambda: [found.pid for found in find_marked(token)] == [process.pid], 5)
     assert kill_marked(token) == 1
     assert not process.alive
     assert kill_marked("") == 0
