@@ -21,7 +21,7 @@ from typing import Any
 from ipai_harness.errors import DownloadFailed, PartFailed, PartMissing
 from ipai_harness.stack import paths
 from ipai_harness.stack.build import run_tool, tool_environment
-from ipai_harness.stack.process import POLL, Process
+from ipai_harness.stack.process import POLL, Process, Run
 from ipai_harness.stack.progress import Progress
 
 GATEWAY = Path(__file__).with_name("gateway.ts")
@@ -97,7 +97,7 @@ def prefetch(project: Path, progress: Progress, token: str) -> None:
 
 
 @dataclass
-class Functions:
+class Functions(Run):
     """The functions of one Supabase project, served on one port."""
 
     process: Process
@@ -154,19 +154,6 @@ class Functions:
     def is_healthy(self) -> bool:
         """Whether all functions are loaded and served now."""
         return self.process.alive and bool(self.health().get("ok"))
-
-    def stop(self, grace: float = 5.0) -> None:
-        """Ask Deno to end and wait for it."""
-        self.process.stop(grace)
-
-    def kill(self) -> None:
-        """Kill Deno with SIGKILL."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Stop and start on the same port."""
-        self.stop()
-        self.start()
 
     def to_state(self) -> dict[str, Any]:
         """What `from_state` needs. Holds secrets."""

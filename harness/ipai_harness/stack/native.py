@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from ipai_harness.errors import PartFailed, StackBusy, StackDegraded, StackNotRunning
 from ipai_harness.stack import odoo as odoo_part
 from ipai_harness.stack import paths, ports, process, state, supabase, template
-from ipai_harness.stack.compose import compose
+from ipai_harness.stack.compose import Part, Plan, compose
 from ipai_harness.stack.functions import Functions
 from ipai_harness.stack.locks import try_locked
 from ipai_harness.stack.odoo import OdooServer
@@ -40,19 +40,11 @@ from ipai_harness.stack.relay import Daemon
 ATTEMPTS = 3  # starts, when another program takes a port that was free a moment before
 PARTS = ("odoo_db", "odoo", "relay", "supabase_db", "functions", "sweep")
 
-Part = Cluster | OdooServer | Functions | Daemon
 T = TypeVar("T")
 
 
 class NativeStack:
     """One stack. The parts are there after `up` or `attach`."""
-
-    odoo_db: Cluster
-    odoo: OdooServer
-    relay: Daemon | None
-    supabase_db: Cluster
-    functions: Functions
-    sweep: Daemon
 
     def __init__(
         self,
@@ -131,7 +123,7 @@ class NativeStack:
         self.token = secrets.token_hex(16)
         self.run = paths.new_run(self.name)
         self.ready, self._parts = False, {}
-        self.save()
+        self._save()
         pool = ThreadPoolExecutor(8, thread_name_prefix="up")
         running: list[Future[Any]] = []
 
@@ -141,13 +133,13 @@ class NativeStack:
             return future
 
         try:
-            compose(self, go)
+            self.values = compose(self._plan(), self._register, go)
             self._await(running)
             if self.relay is not None:
                 self.relay.check()
             self.sweep.check()
             self.ready = True
-            self.save()
+            self._save()
         except BaseException:
             for future in running:
                 future.cancel()
@@ -177,16 +169,21 @@ class NativeStack:
             # A part that waits for another fails with that one's error: the first is the cause.
             raise failed[0]
 
-    def register(self, name: str, part: Part) -> None:
+    def _plan(self) -> Plan:
+        return Plan(
+            self.token, self.run, self.modules, self.with_relay, self.relay_mode, self.workers, self.python,
+            self.project, self.progress,
+        )  # fmt: skip
+
+    def _register(self, name: str, part: Part) -> None:
         """From now on `down` of another process finds the part, whenever it is started again."""
-        part.process.on_change = self.save
+        part.process.on_change = self._save
         self._parts[name] = part
-        self.save()
+        self._save()
 
     # ------------------------------------------------------------------------------------------------- the state
 
-    def save(self) -> None:
-        """Write down what is there, for other processes."""
+    def _save(self) -> None:
         with self._writing:
             if not self.token:
                 return
@@ -206,12 +203,10 @@ class NativeStack:
             "functions": Functions.from_state, "relay": Daemon.from_state, "sweep": Daemon.from_state,
         }  # fmt: skip
         self._parts = {}
-        self.relay = None
         for name, part_state in found["parts"].items():
             part = kinds[name](part_state)
-            part.process.on_change = self.save
+            part.process.on_change = self._save
             self._parts[name] = part
-            setattr(self, name, part)
         self.with_relay = self.relay is not None
 
     @classmethod
@@ -273,6 +268,42 @@ class NativeStack:
         """Drop a cloned database, ending its sessions, with its filestore."""
         self.odoo_db.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         shutil.rmtree(self.run / "odoo-data" / "filestore" / name, ignore_errors=True)
+
+    @property
+    def odoo_db(self) -> Cluster:
+        """Odoo's PostgreSQL."""
+        return self._part("odoo_db", Cluster)
+
+    @property
+    def odoo(self) -> OdooServer:
+        """Odoo CE 19."""
+        return self._part("odoo", OdooServer)
+
+    @property
+    def relay(self) -> Daemon | None:
+        """The relay process; None where there is none."""
+        return self._part("relay", Daemon) if "relay" in self._parts else None
+
+    @property
+    def supabase_db(self) -> Cluster:
+        """Supabase's PostgreSQL."""
+        return self._part("supabase_db", Cluster)
+
+    @property
+    def functions(self) -> Functions:
+        """The Edge Functions."""
+        return self._part("functions", Functions)
+
+    @property
+    def sweep(self) -> Daemon:
+        """What stands in for pg_cron."""
+        return self._part("sweep", Daemon)
+
+    def _part(self, name: str, kind: type[T]) -> T:
+        part = self._parts.get(name)
+        if not isinstance(part, kind):
+            raise StackNotRunning(f"the stack {self.name!r} has no {name}: it is not up, or was started without it")
+        return part
 
     @property
     def parts(self) -> dict[str, Part]:

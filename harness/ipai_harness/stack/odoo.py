@@ -23,7 +23,7 @@ from ipai_harness.errors import PartFailed
 from ipai_harness.stack import paths, ports
 from ipai_harness.stack.odoo_package import OdooPackage
 from ipai_harness.stack.postgres import Cluster
-from ipai_harness.stack.process import POLL, Process
+from ipai_harness.stack.process import POLL, Process, Run
 from ipai_harness.stack.template import ROLE
 
 START_TIMEOUT = 120.0  # seconds: the first start on a new machine compiles Odoo's source
@@ -53,7 +53,7 @@ def prepare(cluster: Cluster, database: str, hashed: str, filestore: Path, store
 
 
 @dataclass
-class OdooServer:
+class OdooServer(Run):
     """One Odoo server on one database."""
 
     process: Process
@@ -147,19 +147,6 @@ class OdooServer:
         raise PartFailed(
             self.name, f"the server {state}", log_tail=log_tail, hint=f"read the whole log: {self.process.log}"
         )
-
-    def stop(self, grace: float = 10.0) -> None:
-        """Ask the server to end and wait for it."""
-        self.process.stop(grace)
-
-    def kill(self) -> None:
-        """Kill the server with SIGKILL."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Stop and start on the same port, with odoo.conf written anew."""
-        self.stop()
-        self.start()
 
     def is_healthy(self) -> bool:
         """Whether /web/health says so now."""

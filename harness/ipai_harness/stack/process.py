@@ -190,6 +190,30 @@ class Process:
         )  # fmt: skip
 
 
+class Run:
+    """A part of a stack that is one process: how it is stopped, killed and started again."""
+
+    process: Process
+    grace = 10.0  # seconds between asking it to end and killing it
+
+    def start(self) -> None:
+        """Start it."""
+        self.process.start()
+
+    def stop(self, grace: float | None = None) -> None:
+        """Ask it to end and wait for it; kill it after `grace` seconds."""
+        self.process.stop(self.grace if grace is None else grace)
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL."""
+        self.process.kill()
+
+    def restart(self) -> None:
+        """Stop and start it, on the same port."""
+        self.stop()
+        self.start()
+
+
 def tail(log: Path, lines: int = 20) -> str:
     """The last lines of a log file; "" when there is none."""
     try:

@@ -10,13 +10,13 @@ from typing import Any
 
 from ipai_harness.errors import PartFailed
 from ipai_harness.stack import paths
-from ipai_harness.stack.process import Process
+from ipai_harness.stack.process import Process, Run
 
 SWEEP_EVERY = 5.0  # seconds
 
 
 @dataclass
-class Daemon:
+class Daemon(Run):
     """A process without a port: healthy while it runs."""
 
     process: Process
@@ -25,23 +25,6 @@ class Daemon:
     def name(self) -> str:
         """The part's name."""
         return self.process.name
-
-    def start(self) -> None:
-        """Start it."""
-        self.process.start()
-
-    def stop(self, grace: float = 10.0) -> None:
-        """Ask it to end and wait for it."""
-        self.process.stop(grace)
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL."""
-        self.process.kill()
-
-    def restart(self) -> None:
-        """Stop and start it."""
-        self.stop()
-        self.start()
 
     def is_healthy(self) -> bool:
         """Whether it runs."""
