@@ -45,6 +45,8 @@ def start(environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[s
     return subprocess.Popen(
         [sys.executable, "-m", "ipai_harness", *arguments],
         env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        # Tests that a shell runs in the background inherit an ignored SIGINT, and a command would ignore it too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
 
 
