@@ -1,4 +1,4 @@
-"""`ipai-harness`: start, look at and stop a stack of real parts on this machine."""
+"""`ipai-harness`: start, look at and stop a stack of real parts on this machine; audit a Supabase project."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from rich.table import Table
 
 from ipai_bridge.errors import BridgeError
 from ipai_harness import demo
+from ipai_harness.audit import command as audit
 from ipai_harness.errors import StackNotRunning
 from ipai_harness.stack import native, state, template
 from ipai_harness.stack.native import NativeStack
@@ -126,6 +127,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     down.add_argument("--all", action="store_true", help="every stack of this user")
     down.set_defaults(run=_down)
+
+    audit.add(commands, as_json)
     return top
 
 

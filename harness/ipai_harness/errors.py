@@ -7,7 +7,8 @@
         ├── DownloadFailed      download_failed      something could not be fetched
         ├── StackNotRunning     stack_not_running    no stack of that name runs
         ├── StackDegraded       stack_degraded       a stack of that name runs in part
-        └── StackBusy           stack_busy           another command is starting or stopping that stack
+        ├── StackBusy           stack_busy           another command is starting or stopping that stack
+        └── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
 
 Each text says what failed, why, and what to do; none holds a password or a secret.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 from ipai_bridge.errors import BridgeError
 
 __all__ = [
+    "AuditImpossible",
     "DownloadFailed",
     "HarnessError",
     "PartFailed",
@@ -84,3 +86,9 @@ class StackBusy(HarnessError):
     """Another command is starting or stopping that stack."""
 
     code = "stack_busy"
+
+
+class AuditImpossible(HarnessError):
+    """What is to be audited cannot be looked at."""
+
+    code = "audit_impossible"
