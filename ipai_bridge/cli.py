@@ -36,6 +36,7 @@ exit codes:
   0    done
   1    not done; the line on standard error says why: ipai-bridge: <code>: <message>
   2    wrong use
+  3, 4 of sync: see ipai-bridge sync finance --help
   130  interrupted
 
 examples:
@@ -92,7 +93,8 @@ def _say(code: str, message: str) -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """The parser of every command."""
-    from ipai_bridge.operate import add_commands
+    from ipai_bridge import operate
+    from ipai_bridge.sync import commands as syncs
 
     parser = argparse.ArgumentParser(
         prog="ipai-bridge",
@@ -106,7 +108,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_keygen(commands)
     _add_sign(commands)
     _add_verify(commands)
-    add_commands(commands)
+    operate.add_commands(commands)
+    syncs.add_commands(commands)
     return parser
 
 

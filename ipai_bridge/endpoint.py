@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 __all__ = [
     "DEPRECATED_PROJECTS",
     "broken_dsn_rule",
+    "broken_odoo_url_rule",
     "broken_url_rule",
     "deprecated_project",
     "shown_dsn",
@@ -38,25 +39,42 @@ _MAY_BE_SHOWN = ("host", "hostaddr", "port", "dbname", "user", "sslmode")
 
 def broken_url_rule(url: str) -> str | None:
     """The rule that a functions base URL breaks, or None. The words never repeat more of the URL than its host."""
+    rule = _broken_rule(url, "https://<ref>.supabase.co/functions/v1", "every event")
+    if rule:
+        return rule
+    if "?" in url or "#" in url:
+        return "must have no query and no fragment: give the functions base only"
+    if urlsplit(url).path.rstrip("/").endswith("/odoo-webhook"):
+        return "must be the functions base, without /odoo-webhook at its end"
+    return None
+
+
+def broken_odoo_url_rule(url: str) -> str | None:
+    """The rule that the URL of an Odoo server breaks, or None. The words never repeat more of it than its host."""
+    rule = _broken_rule(url, "https://odoo.example.com", "the password")
+    if rule:
+        return rule
+    if "?" in url or "#" in url or urlsplit(url).path.strip("/"):
+        return "must have no path, no query and no fragment, such as https://odoo.example.com"
+    return None
+
+
+def _broken_rule(url: str, example: str, risk: str) -> str | None:
     if not _URL_CHARACTERS.fullmatch(url):
         return "must be of ASCII characters without spaces (a domain of other letters is written as xn--…)"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        return "must be a URL, such as https://<ref>.supabase.co/functions/v1: its host or port cannot be read"
+        return f"must be a URL, such as {example}: its host or port cannot be read"
     if parts.scheme not in ("https", "http"):
-        return "must begin with https://, such as https://<ref>.supabase.co/functions/v1"
+        return f"must begin with https://, such as {example}"
     if "@" in parts.netloc or "\\" in url:
-        return "must hold no user name and no password: requests are signed with the secret"
+        return "must hold no user name and no password: what is secret has a setting of its own"
     if not host or port == 0 or not (_HOST.fullmatch(host) or _ip(host)):
-        return "must name a host, such as https://<ref>.supabase.co/functions/v1"
-    if "?" in url or "#" in url:
-        return "must have no query and no fragment: give the functions base only"
+        return f"must name a host, such as {example}"
     if parts.scheme == "http" and not _is_loopback(host):
-        return f"must begin with https://: {host} is not this machine, and http would show every event on the way"
-    if parts.path.rstrip("/").endswith("/odoo-webhook"):
-        return "must be the functions base, without /odoo-webhook at its end"
+        return f"must begin with https://: {host} is not this machine, and http would show {risk} on the way"
     return None
 
 

@@ -25,6 +25,11 @@
     │   ├── EndpointGone              endpoint_gone
     │   └── EndpointMisconfigured     endpoint_misconfigured
     ├── ServerActionError             server_action_error      what server-action code gets to see
+    ├── SyncError                     sync_error               a scheduled sync did not come to its end
+    │   ├── OdooRefused               odoo_refused
+    │   ├── OdooUnavailable           odoo_unavailable
+    │   ├── SyncRefused               sync_refused
+    │   └── SyncUnavailable           sync_unavailable
     └── InputUnreadable               input_unreadable         a command's input could not be read
 
 Catch `BridgeError` for all of them. Branch on the class, or on `code`, which never changes; the text may. An error
@@ -48,6 +53,8 @@ __all__ = [
     "IdMismatch",
     "InputUnreadable",
     "NotElected",
+    "OdooRefused",
+    "OdooUnavailable",
     "OutboxError",
     "OutboxUnavailable",
     "PayloadError",
@@ -58,6 +65,9 @@ __all__ = [
     "SettingsError",
     "SignatureError",
     "SignatureMismatch",
+    "SyncError",
+    "SyncRefused",
+    "SyncUnavailable",
     "TimestampStale",
     "UnknownField",
     "WeakSecret",
@@ -258,3 +268,37 @@ class InputUnreadable(BridgeError):
     """The file named on the command line could not be read: check the path and the permissions."""
 
     code = "input_unreadable"
+
+
+class SyncError(BridgeError):
+    """The sync did not come to its end: what it had sent by then stands, and the next run takes it up."""
+
+    code = "sync_error"
+
+
+class OdooRefused(SyncError):
+    """Odoo would not let this user read what is synced: give it the rights, or log in as another."""
+
+    code = "odoo_refused"
+
+
+class OdooUnavailable(SyncError):
+    """Odoo does not answer at the URL that is set: check `odoo_url`, and that the server runs."""
+
+    code = "odoo_unavailable"
+
+
+class SyncRefused(SyncError):
+    """The Edge Function refused the sync, and would refuse the same again: see the reason named.
+
+    `reason` is the code that the function answered with, such as `run_in_progress`; None where it gave none.
+    """
+
+    code = "sync_refused"
+    reason: str | None = None
+
+
+class SyncUnavailable(SyncError):
+    """The Edge Function could not be reached, or not do its work now: nothing is lost, run the sync again later."""
+
+    code = "sync_unavailable"

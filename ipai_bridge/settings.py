@@ -5,7 +5,7 @@ For each setting the first of these that has it counts:
     argument              given by the program
     environment           IPAI_BRIDGE_URL, IPAI_BRIDGE_SECRET, …
     odoo.conf             the section [ipai_bridge]: url = …
-    ir.config_parameter   ipai_bridge.url, …; never secret, secret_file or dsn: every administrator can read it
+    ir.config_parameter   ipai_bridge.url, …; never secret, secret_file, dsn, odoo_password: every administrator reads it
     default
 
     url             functions base, https://<ref>.supabase.co/functions/v1: https, or http on loopback
@@ -22,6 +22,10 @@ For each setting the first of these that has it counts:
     retry_for       3 d, then an event is dead
     retry_base      1 s: the first delay, which doubles
     retry_cap       15 min: the longest delay
+    odoo_url        where the scheduled syncs reach Odoo, https://odoo.example.com: https, or http on loopback
+    odoo_db         its database
+    odoo_login      a user who may read what is synced, and nothing more
+    odoo_password   that user's password, or better an API key; from the environment only
 
 Times are in seconds, or with a unit: 500ms, 10s, 15min, 2h, 3d. An empty value is no value. A name that is not known is
 refused, with the nearest one that is; so is a deprecated Supabase project, wherever it is named. `ipai-bridge doctor`
@@ -32,22 +36,15 @@ password.
 from __future__ import annotations
 
 import difflib
-import math
-import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from ipai_bridge.endpoint import (
-    broken_dsn_rule,
-    broken_url_rule,
-    deprecated_project,
-    shown_dsn,
-    supabase_project_ref,
-)
-from ipai_bridge.errors import DeprecatedProject, SettingsError
+from ipai_bridge.endpoint import shown_dsn, supabase_project_ref
+from ipai_bridge.errors import SettingsError
 from ipai_bridge.event import DEFAULT_INSTANCE
-from ipai_bridge.secret import MIN_SECRET, Secret, parse_secrets, read_secret_file
+from ipai_bridge.secret import Secret, parse_secrets, read_secret_file
+from ipai_bridge.setting_forms import PARSERS
 
 __all__ = ["SETTINGS", "Resolved", "Row", "Settings", "resolve", "supabase_project_ref"]
 
@@ -55,10 +52,7 @@ ENVIRONMENT = "IPAI_BRIDGE_"
 SECTION = "ipai_bridge"
 PARAMETER = "ipai_bridge."
 
-_INSTANCE = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
-_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?(ms|s|min|m|h|d)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
-_NOT_AS_PARAMETER = ("secret", "secret_file", "dsn")
+_NOT_AS_PARAMETER = ("secret", "secret_file", "dsn", "odoo_password")
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,10 @@ class Settings:
     retry_for: float = 259_200.0
     retry_base: float = 1.0
     retry_cap: float = 900.0
+    odoo_url: str | None = None
+    odoo_db: str | None = None
+    odoo_login: str | None = None
+    odoo_password: str | None = field(default=None, repr=False)
 
     def require_endpoint(self) -> tuple[str, tuple[Secret, ...]]:
         """The functions base URL and the secrets, at least one. Raises `SettingsError` where one is not set."""
@@ -130,6 +128,8 @@ def _shown(settings: Settings, name: str) -> str:
         return "(not set)"
     if name == "dsn":
         return shown_dsn(value)
+    if name == "odoo_password":
+        return "(set)"
     return f"{value:g} s" if isinstance(value, float) else str(value)
 
 
@@ -190,14 +190,18 @@ def _resolve(
             raise SettingsError(
                 by_parameter.spell(name),
                 "must not be there, where every administrator of this Odoo can read it: "
-                f"delete it, and give {ENVIRONMENT}{name.upper()} or {name} in odoo.conf",
+                f"delete it, and give {ENVIRONMENT}{name.upper()}"
+                + ("" if name == "odoo_password" else f" or {name} in odoo.conf"),
             )
+    if "odoo_password" in wanted and _value(sources[-2], "odoo_password") is not None:
+        rule = f"is taken from the environment only: delete it, and give {ENVIRONMENT}ODOO_PASSWORD"
+        raise SettingsError(sources[-2].spell("odoo_password"), rule)
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     spelled: dict[str, str] = {}
     if wanted & {"secret", "secret_file"}:
         _take_secrets(sources, values, origin)
-    for name, parse in _PARSERS.items():
+    for name, parse in PARSERS.items():
         if name not in wanted:
             continue
         for source in sources:
@@ -277,94 +281,6 @@ def _take_secrets(sources: Sequence[_Source], values: dict[str, Any], origin: di
             continue
         origin["secret"] = source.name
         return
-
-
-def _refused_value(raw: Any) -> str:
-    """A refused value as it may be shown: whatever is as long as a secret might be one that is in the wrong place."""
-    text = str(raw)
-    return f"not {text!a}" if len(text) < MIN_SECRET and "whsec" not in text else f"not {len(text)} characters of text"
-
-
-def _text(name: str, raw: Any) -> str:
-    if not isinstance(raw, str):
-        raise SettingsError(name, f"must be text, not {type(raw).__name__}")
-    ref = deprecated_project(raw)
-    if ref:
-        raise DeprecatedProject(name, f"names the Supabase project {ref}, which is deprecated: name the one in use")
-    return raw
-
-
-def _url(name: str, raw: Any) -> str:
-    url = _text(name, raw)
-    rule = broken_url_rule(url)
-    if rule:
-        raise SettingsError(name, rule)
-    return url.rstrip("/")
-
-
-def _dsn(name: str, raw: Any) -> str:
-    dsn = _text(name, raw)
-    rule = broken_dsn_rule(dsn)
-    if rule:
-        raise SettingsError(name, rule)
-    return dsn
-
-
-def _instance(name: str, raw: Any) -> str:
-    if not _INSTANCE.fullmatch(_text(name, raw)):
-        raise SettingsError(name, f"must be 1 to 63 of a-z, 0-9, '_' and '-', {_refused_value(raw)}")
-    return str(raw)
-
-
-def _relay(name: str, raw: Any) -> str:
-    if _text(name, raw) not in ("process", "inline", "off"):
-        raise SettingsError(name, f"must be process, inline or off, {_refused_value(raw)}")
-    return str(raw)
-
-
-def _seconds(low: float, high: float) -> Callable[[str, Any], float]:
-    def parse(name: str, raw: Any) -> float:
-        seconds = math.nan
-        if isinstance(raw, (int, float)) and not isinstance(raw, bool):
-            seconds = float(raw)
-        elif isinstance(raw, str):
-            match = _DURATION.fullmatch(raw)
-            if match:
-                seconds = float(match[1]) * _UNITS[match[2] or "s"]
-        if not low <= seconds <= high:  # also true of NaN
-            raise SettingsError(
-                name, f"must be a time from {low:g} s to {high:g} s, such as 10, 500ms or 15min, {_refused_value(raw)}"
-            )
-        return seconds
-
-    return parse
-
-
-def _number(low: int, high: int) -> Callable[[str, Any], int]:
-    def parse(name: str, raw: Any) -> int:
-        if isinstance(raw, str) and re.fullmatch(r"[0-9]{1,9}", raw):
-            raw = int(raw)
-        if isinstance(raw, bool) or not isinstance(raw, int) or not low <= raw <= high:
-            raise SettingsError(name, f"must be a whole number from {low} to {high}, {_refused_value(raw)}")
-        return raw
-
-    return parse
-
-
-_PARSERS: dict[str, Callable[[str, Any], Any]] = {
-    "url": _url,
-    "instance": _instance,
-    "relay": _relay,
-    "dsn": _dsn,
-    "http_timeout": _seconds(0.1, 600),
-    "lease": _seconds(1, 86_400),
-    "poll_interval": _seconds(0.01, 3_600),
-    "concurrency": _number(1, 256),
-    "claim_size": _number(1, 10_000),
-    "retry_for": _seconds(0, 31_536_000),
-    "retry_base": _seconds(0.001, 86_400),
-    "retry_cap": _seconds(0.001, 604_800),
-}
 
 
 def _check_together(settings: Settings, spelled: Mapping[str, str]) -> None:

@@ -22,7 +22,7 @@ SOURCES = [ROOT / "ipai_bridge", ROOT / "harness", ROOT / "tests"]
 
 FLOORS: list[set[str]] = [
     {"errors"},
-    {"event", "payload", "secret", "signing", "settings", "endpoint", "odoo_conf"},
+    {"event", "payload", "secret", "signing", "settings", "setting_forms", "endpoint", "odoo_conf"},
     {"outbox"},
     {"delivery"},
     {"sync", "bridge"},
@@ -33,8 +33,8 @@ FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 FACE = {"__init__": 4, "__main__": len(FLOORS)}
 """The package itself hands out the bridge's names; `python -m ipai_bridge` is the command."""
 
-PROVIDED_BY_ODOO = {"odoo", "psycopg2"}
-"""Not dependencies: imported where they are used, so that the library is importable without them."""
+PROVIDED_BY_ODOO = {"odoo", "psycopg2", "odoorpc"}
+"""By Odoo, or by an extra. Not dependencies: imported where they are used, so that the library is importable without them."""
 DEPENDENCIES = {"requests", "urllib3", "cryptography"}
 
 MAX_LINES = 400

@@ -68,6 +68,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         "url": None, "secrets": (), "secret_file": None, "instance": "default", "relay": "process", "dsn": None,
         "http_timeout": 10, "lease": 60, "poll_interval": 1, "concurrency": 8, "claim_size": 100,
         "retry_for": 259_200, "retry_base": 1, "retry_cap": 900,
+            "odoo_url": None, "odoo_db": None, "odoo_login": None, "odoo_password": None,
     }  # fmt: skip
 
 
@@ -210,7 +211,7 @@ def test_an_argument_may_be_a_secret_already(value: Any) -> None:
     assert resolve(explicit={"secret": value}).settings.secrets == (Secret(SECRET),)
 
 
-@pytest.mark.parametrize("name", ["secret", "secret_file", "dsn"])
+@pytest.mark.parametrize("name", ["secret", "secret_file", "dsn", "odoo_password"])
 @pytest.mark.parametrize("form", [lambda p: p, lambda p: {f"ipai_bridge.{k}": v for k, v in p.items()},
                                   lambda p: lambda key: p.get(key.removeprefix("ipai_bridge."))])  # fmt: skip
 def test_what_is_secret_is_refused_in_the_parameters_even_where_it_does_not_count(name: str, form: Any) -> None:

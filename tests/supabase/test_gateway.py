@@ -131,7 +131,10 @@ def test_a_fault_of_one_function_leaves_the_others_alone(client: Sender) -> None
 
 def test_the_project_itself_is_healthy(sender: Sender) -> None:
     health = sender.request("GET", "_health")
-    assert (health.status, health.json) == (200, {"ok": True, "functions": ["odoo-webhook"]})
+    assert (health.status, health.json) == (
+        200,
+        {"ok": True, "functions": ["odoo-webhook", "shadow-odoo-finance", "sync-odoo-modules"]},
+    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -41,6 +41,15 @@ const ERRORS = {
   invalid_utf8: [400, "the body is not UTF-8, or begins with a byte order mark"],
   invalid_json: [400, "the body is not JSON"],
   invalid_event: [400, "the body is not an event"],
+  // A page of a sync. Sending it again as it is would not help, so each is a 4xx.
+  invalid_page: [400, "the body is not a request of this sync: begin, page, ids or finish"],
+  page_out_of_order: [409, "the page does not begin where the one before it ended: begin a new run"],
+  unknown_run: [409, "there is no run of this id: begin one"],
+  run_ended: [409, "the run has ended, or another one took its place: begin a new run"],
+  run_in_progress: [
+    409,
+    "another run of this sync is under way: wait for its end, or for 5 minutes without a word of it, or take over",
+  ],
 } as const satisfies Record<string, readonly [number, string]>;
 
 export type ErrorCode = keyof typeof ERRORS;
@@ -65,6 +74,11 @@ function json(status: number, body: string, headers: Record<string, string> = {}
 /** 200. `id` is a 64-bit integer as text: written as a JSON number, it keeps every digit. */
 export function accepted(id: string, duplicate: boolean): Response {
   return json(200, `{"ok":true,"id":${id},"duplicate":${duplicate}}`);
+}
+
+/** 200, with what SQL answered: the text of a JSON object, passed on with every digit. */
+export function answered(object: string): Response {
+  return json(200, object === "{}" ? `{"ok":true}` : `{"ok":true,${object.slice(1)}`);
 }
 
 export function refused({ code, detail }: Refusal): Response {

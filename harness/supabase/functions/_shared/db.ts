@@ -18,32 +18,34 @@ export interface Inbox {
 }
 
 /** Shorter than the sender waits (10 s): it is to hear a 503, not nothing. */
-const INGEST_TIMEOUT_MS = 8_000;
+export const INGEST_TIMEOUT_MS = 8_000;
 const PROCESS_TIMEOUT_MS = 60_000;
 const BATCH = 100;
 const LANES = 2;
 
+const options = {
+  // The pooler gives each transaction another connection: a statement prepared on one is unknown on the next.
+  prepare: false,
+  // One round trip less per connection: no type here needs the catalog.
+  fetch_types: false,
+  connect_timeout: 5,
+  idle_timeout: 20,
+  max_lifetime: 30 * 60,
+  // Otherwise it grows to 20 seconds, and every event would be refused that long after the database is back.
+  backoff: () => 0.25,
+  onnotice: () => {},
+};
+
+/** A pool of at most `max` connections, which PostgreSQL shows under `name`. */
+export function open(url: string, name: string, max: number) {
+  return postgres(url, { ...options, max, connection: { application_name: name } });
+}
+
 /** An inbox behind `url`. Connects when first asked, and again whenever it must. */
 export function connect(url: string): Inbox {
-  const options = {
-    // The pooler gives each transaction another connection: a statement prepared on one is unknown on the next.
-    prepare: false,
-    // One round trip less per connection: no type here needs the catalog.
-    fetch_types: false,
-    connect_timeout: 5,
-    idle_timeout: 20,
-    max_lifetime: 30 * 60,
-    // Otherwise it grows to 20 seconds, and every event would be refused that long after the database is back.
-    backoff: () => 0.25,
-    onnotice: () => {},
-  };
   // Apart from each other: a slow handler must not keep events out.
-  const ingesting = postgres(url, { ...options, max: 4, connection: { application_name: "odoo-webhook" } });
-  const processing = postgres(url, {
-    ...options,
-    max: LANES,
-    connection: { application_name: "odoo-webhook processing" },
-  });
+  const ingesting = open(url, "odoo-webhook", 4);
+  const processing = open(url, "odoo-webhook processing", LANES);
 
   return {
     async ingest(event, body) {
@@ -112,7 +114,7 @@ export function inBatches(run: (ids: string[]) => Promise<string[]>): (id: strin
 }
 
 /** The query's result, or its cancellation: neither server nor pooler is trusted to keep the time. */
-async function within<T extends readonly postgres.MaybeRow[]>(
+export async function within<T extends readonly postgres.MaybeRow[]>(
   milliseconds: number,
   query: postgres.PendingQuery<T>,
 ): Promise<T> {

@@ -45,7 +45,7 @@ export function eventText(body: Uint8Array): string {
   return text;
 }
 
-function decode(body: Uint8Array): string {
+export function decode(body: Uint8Array): string {
   try {
     // A byte order mark would otherwise be dropped in silence, and the text be other than what was signed.
     const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(body);

@@ -18,9 +18,16 @@ export interface Surroundings {
   log(line: Record<string, unknown>): void;
 }
 
-interface Configuration {
+interface Configuration<Database> {
   readonly secrets: readonly Secret[];
-  readonly inbox: Inbox;
+  readonly database: Database;
+}
+
+/** What every function that verifies needs of the world around it. */
+export interface Configurable<Database> {
+  env(name: string): string | undefined;
+  connect(url: string): Database;
+  log(line: Record<string, unknown>): void;
 }
 
 /** A handler for the function called `name`. Nothing is read or connected before the first request needs it. */
@@ -32,7 +39,7 @@ export function webhook(name: string, around: Surroundings): (request: Request) 
     if (request.method !== "POST") throw new Refusal("method_not_allowed");
     if (!isJson(request.headers.get("content-type"))) throw new Refusal("unsupported_media_type");
     const body = await readBody(request);
-    const { secrets, inbox } = await configuration();
+    const { secrets, database: inbox } = await configuration();
     const event = await verify(request.headers, body, secrets, around.now());
     const { id, duplicate } = await inbox.ingest(event, eventText(body));
     if (!duplicate) {
@@ -58,8 +65,9 @@ export function webhook(name: string, around: Surroundings): (request: Request) 
   };
 }
 
-function configured(around: Surroundings): () => Promise<Configuration> {
-  let known: { setting: string; url: string; value: Promise<Configuration> } | undefined;
+/** The secrets and the database, as they are set now; `not_configured` without them. */
+export function configured<Database>(around: Configurable<Database>): () => Promise<Configuration<Database>> {
+  let known: { setting: string; url: string; value: Promise<Configuration<Database>> } | undefined;
   return async () => {
     const setting = around.env("IPAI_BRIDGE_SECRET") ?? "";
     const url = around.env("SUPABASE_DB_URL") ?? "";
@@ -82,17 +90,21 @@ function configured(around: Surroundings): () => Promise<Configuration> {
   };
 }
 
-async function configure(setting: string, url: string, around: Surroundings): Promise<Configuration> {
+async function configure<Database>(
+  setting: string,
+  url: string,
+  around: Configurable<Database>,
+): Promise<Configuration<Database>> {
   const secrets = await parseSecrets(setting);
   // Never open: without a secret nothing could be told from a forgery.
   if (secrets.length === 0 || url === "") throw new Refusal("not_configured");
-  return { secrets, inbox: around.connect(url) };
+  return { secrets, database: around.connect(url) };
 }
 
-function isJson(contentType: string | null): boolean {
+export function isJson(contentType: string | null): boolean {
   return contentType !== null && /^application\/json\s*(;\s*charset="?utf-8"?\s*)?$/i.test(contentType);
 }
 
-function levelOf(code: ErrorCode): string {
+export function levelOf(code: ErrorCode): string {
   return code === "not_configured" || code === "database_unavailable" ? "error" : "warning";
 }

@@ -1,0 +1,155 @@
+"""The finance shadow: `project.project` and `project.task`, archived ones included, to `shadow-odoo-finance`.
+
+A full run is a snapshot. An increment reads what was written since the last run that was complete, an overlap earlier
+(a transaction that began before that run and committed after it carries an older `write_date`), and compares the ids of
+all: what is gone leaves the shadow, what is not known is read. Two things pass without a `write_date`, and wait for the
+next full run: an XML id that is deleted, and a relation that PostgreSQL itself empties when its target is deleted.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from ipai_bridge.errors import OdooRefused, SyncError
+from ipai_bridge.sync.client import FunctionClient
+from ipai_bridge.sync.run import PAGE_SIZE, Progress, Report, Run
+from ipai_bridge.sync.source import Row, Source, read_pages, read_records
+
+__all__ = ["FUNCTION", "OVERLAP", "REFERENCE", "sync_finance"]
+
+FUNCTION = "shadow-odoo-finance"
+"""The Edge Function that takes it, below the functions URL."""
+REFERENCE = "x_external_ref"
+"""The field that names a record to the outside, where Odoo has it; else its XML id does."""
+OVERLAP = 900.0
+"""Seconds: the longest transaction of Odoo whose writes an increment is sure to see."""
+
+FIELDS = {
+    "project.project": (
+        "name", "active", "sequence", "company_id", "user_id", "stage_id", "date_start", "date", "create_date",
+        "write_date", "write_uid",
+    ),
+    "project.task": (
+        "name", "active", "sequence", "project_id", "stage_id", "state", "priority", "company_id", "date_deadline",
+        "create_date", "write_date", "write_uid",
+    ),
+}  # fmt: skip
+"""Read where Odoo has them, shows them to the user and stores them: a change of what is not stored leaves no trace."""
+_IDS = 20_000
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
+
+
+def sync_finance(
+    source: Source,
+    client: FunctionClient,
+    *,
+    full: bool = False,
+    page_size: int = PAGE_SIZE,
+    overlap: float = OVERLAP,
+    take_over: bool = False,
+    progress: Progress = lambda _model, _done: None,
+) -> Report:
+    """Make the shadow equal to Odoo; how it went. `full`: a snapshot, even where an increment would do.
+
+    Raises `SyncRefused`, `SyncUnavailable`, `OdooUnavailable`; what was sent by then stands. A model that cannot be
+    read is an error of the report, not an exception, while the other one can.
+    """
+    with Run.begun(client, source, full=full, take_over=take_over, progress=progress) as run:
+        clock = source.clock()
+        cursors: dict[str, str | None] = {}
+        for model in FIELDS:
+            try:
+                one = _Model(source, run, model, page_size)
+                cursor = run.cursors.get(model)
+                if run.mode == "full" or cursor is None:
+                    one.snapshot()
+                else:
+                    one.increment(_earlier(cursor, overlap))
+            except OdooRefused as error:
+                run.failed(model, error)
+            else:
+                # Never back: what the cursor says has been seen.
+                cursors[model] = max(filter(None, (clock or one.written, run.cursors.get(model))), default=None)
+        return run.finish(cursors)
+
+
+class _Model:
+    """One model, within one run."""
+
+    def __init__(self, source: Source, run: Run, model: str, size: int) -> None:
+        self.source = source
+        self.run = run
+        self.model = model
+        self.size = size
+        self.written: str | None = None
+        known = source.call(model, "fields_get", [*FIELDS[model], REFERENCE], ["type", "store"])
+        self._has_reference = REFERENCE in known
+        self._types = {name: known[name]["type"] for name in known if known[name].get("store", True)}
+        self._fields = sorted(self._types)
+        if "write_date" not in self._types:
+            raise OdooRefused(f"{model} has no write_date that this user may read: log in as another user")
+
+    def snapshot(self) -> None:
+        for page in read_pages(self.source, self.model, self._fields, size=self.size):
+            self.run.page(self.model, self._rows(page.rows), page.after, page.upto, page.errors)
+
+    def increment(self, since: str) -> None:
+        for page in read_pages(
+            self.source, self.model, self._fields, domain=[("write_date", ">=", since)], size=self.size
+        ):
+            self.run.page(self.model, self._rows(page.rows), errors=page.errors)
+        if not self._has_reference:
+            self._read(self._newly_named(since))
+        for page in read_pages(self.source, self.model, ["id"], size=_IDS):
+            ids = [row["id"] for row in page.rows]
+            self._read(self.run.ids(self.model, ids, page.after, page.upto))
+
+    def _read(self, ids: Sequence[int]) -> None:
+        for start in range(0, len(ids), self.size):
+            rows, errors = read_records(self.source, self.model, self._fields, ids[start : start + self.size])
+            self.run.page(self.model, self._rows(rows), errors=errors)
+
+    def _newly_named(self, since: str) -> list[int]:
+        """Records that got another XML id since then: that is a change of the id's record, not of theirs."""
+        try:
+            found = [
+                row["res_id"]
+                for page in read_pages(
+                    self.source, "ir.model.data", ["res_id"], size=_IDS,
+                    domain=[("model", "=", self.model), ("write_date", ">=", since), ("res_id", ">", 0)],
+                )
+                for row in page.rows
+            ]  # fmt: skip
+        except OdooRefused:  # for administrators only; the next full run sees it
+            return []
+        return sorted(set(found))
+
+    def _rows(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        if not rows:
+            return []
+        names: dict[str, str] = {}
+        if not self._has_reference:
+            # By JSON the ids come as text.
+            named = self.source.call(self.model, "get_external_id", [row["id"] for row in rows])
+            names = {str(record): name for record, name in named.items()}
+        made = []
+        for row in rows:
+            raw = {name: self._value(name, value) for name, value in row.items()}
+            self.written = max(filter(None, (self.written, raw.get("write_date"))), default=None)
+            reference = raw.get(REFERENCE) if self._has_reference else names.get(str(row["id"]))
+            made.append({"external_ref": str(reference) if reference else None, "raw": raw})
+        return made
+
+    def _value(self, name: str, value: Any) -> Any:
+        """Odoo's False for nothing as null, except where it means false."""
+        return None if value is False and self._types.get(name) != "boolean" else value
+
+
+def _earlier(cursor: str, overlap: float) -> str:
+    if not _TIME.fullmatch(cursor):
+        raise SyncError("the cursor in odoo.sync_cursors is not one of this sync: run it once with --full")
+    moment = datetime.fromisoformat(cursor) - timedelta(seconds=overlap)
+    return moment.isoformat(" ", "seconds")

@@ -1,0 +1,354 @@
+"""Law 8, on the real parts: after a sync, Supabase's tables equal Odoo's, compared field by field by reading both."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ipai_bridge.errors import SyncRefused
+from ipai_bridge.secret import Secret
+from ipai_bridge.sync import finance, modules
+from ipai_bridge.sync.client import FunctionClient
+from ipai_bridge.sync.run import Report, Run
+from ipai_bridge.sync.source import RpcSource
+from ipai_harness.drive.odoo import OdooSession
+from ipai_harness.stack.native import NativeStack
+from tests.e2e.scene import Scene
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+TABLES = {"project.project": "shadow_projects", "project.task": "shadow_tasks"}
+ODOO = {
+    "project.project": (
+        "select p.id, p.name ->> 'en_US', p.active, null::integer, p.sequence, p.stage_id, p.user_id, p.company_id, "
+        "to_char(p.write_date, 'YYYY-MM-DD HH24:MI:SS'), {ref} from project_project p order by p.id"
+    ),
+    "project.task": (
+        "select p.id, p.name, p.active, p.project_id, p.sequence, p.stage_id, null::integer, p.company_id, "
+        "to_char(p.write_date, 'YYYY-MM-DD HH24:MI:SS'), {ref} from project_task p order by p.id"
+    ),
+}
+XML_ID = (
+    "(select d.module || '.' || d.name from ir_model_data d "
+    "where d.model = '{model}' and d.res_id = p.id order by d.id limit 1)"
+)
+SHADOW = (
+    "select s.odoo_id, s.name, s.active, {project}, (s.raw ->> 'sequence')::int, (s.raw ->> 'stage_id')::int, "
+    "(s.raw ->> 'user_id')::int, (s.raw ->> 'company_id')::int, s.raw ->> 'write_date', s.external_ref "
+    "from odoo_seed.{table} s join odoo.instances i on i.id = s.instance_id where i.name = %s order by 1"
+)
+MODULES_IN_ODOO = (
+    "select id, name, shortdesc ->> 'en_US', latest_version, state, author, license from ir_module_module order by name"
+)
+MODULES_HERE = (
+    "select m.odoo_id, m.name, m.title, m.version, m.state, m.author, m.license from odoo.modules m "
+    "join odoo.instances i on i.id = m.instance_id where i.name = %s and m.gone_at is null order by m.name"
+)
+
+
+class Syncs:
+    """Both syncs of the stack's Odoo as one instance of its own."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.odoo = scene.odoo
+        self.instance = f"sync-{uuid.uuid4().hex[:8]}"
+        self.references = XML_ID
+
+    def client(self, function: str = finance.FUNCTION, secret: str | None = None) -> FunctionClient:
+        env = self.scene.env
+        known = Secret(secret or env["secret"])
+        return FunctionClient(env["functions_url"], function, known, instance=self.instance, timeout=10)
+
+    def source(self) -> RpcSource:
+        env = self.scene.env
+        return RpcSource(env["odoo_url"], env["odoo_db"], env["odoo_login"], env["odoo_password"])
+
+    def finance(self, **options: Any) -> Report:
+        report = finance.sync_finance(self.source(), self.client(), **{"page_size": 3, **options})
+        assert report.status == "success", report
+        return report
+
+    def modules(self, **options: Any) -> Report:
+        report = modules.sync_modules(self.source(), self.client(modules.FUNCTION), **{"page_size": 100, **options})
+        assert report.status == "success", report
+        return report
+
+    def assert_equal(self) -> None:
+        """The shadow of both models, field by field."""
+        for model, table in TABLES.items():
+            reference = self.references.format(model=model)
+            project = "s.project_odoo_id" if model == "project.task" else "null::bigint"
+            there = self.scene.odoo_sql(ODOO[model].format(ref=reference))
+            here = self.scene.supabase_sql(SHADOW.format(table=table, project=project), self.instance)
+            assert here == there
+            gone = self.scene.supabase_sql(
+                "select t.odoo_id from odoo_seed.tombstones t join odoo.instances i on i.id = t.instance_id "
+                "where i.name = %s and t.entity = %s",
+                self.instance,
+                model,
+            )
+            assert {row[0] for row in gone} & {row[0] for row in there} == set()
+
+    def assert_modules_equal(self) -> None:
+        assert self.scene.supabase_sql(MODULES_HERE, self.instance) == self.scene.odoo_sql(MODULES_IN_ODOO)
+
+    def ours(self, statement: str) -> list[tuple[Any, ...]]:
+        """A statement on Supabase, with this instance's name as its parameter."""
+        return self.scene.supabase_sql(statement, self.instance)
+
+
+@pytest.fixture
+def syncs(scene: Scene) -> Syncs:
+    return Syncs(scene)
+
+
+def project(odoo: OdooSession, name: str) -> int:
+    return odoo.create("project.project", {"name": name})
+
+
+def test_the_shadow_follows_every_kind_of_change(syncs: Syncs) -> None:
+    odoo = syncs.odoo
+    projects = [project(odoo, f"Close {number}") for number in range(5)]
+    tasks = odoo.create_many(
+        "project.task", [{"name": f"Task {number}", "project_id": projects[number % 5]} for number in range(11)]
+    )
+    first = syncs.finance()
+    assert first.mode == "full"
+    assert first.pages > 4
+    assert first.inserted >= 16
+    syncs.assert_equal()
+    again = syncs.finance()
+    assert (again.mode, again.inserted, again.updated, again.deleted) == ("increment", 0, 0, 0)
+
+    odoo.write("project.project", projects[0], {"name": "Close ☃ renamed"})
+    odoo.write("project.project", projects[1], {"active": False})
+    odoo.write("project.task", tasks[1], {"project_id": projects[2], "priority": "1"})
+    odoo.write("project.task", tasks[2], {"active": False})
+    odoo.unlink("project.task", tasks[3:5])
+    new = odoo.create("project.task", {"name": "Late", "project_id": projects[3]})
+    odoo.create(
+        "ir.model.data", {"module": "close", "name": f"t{tasks[6]}", "model": "project.task", "res_id": tasks[6]}
+    )
+    changed = syncs.finance()
+    assert changed.mode == "increment"
+    assert (changed.inserted, changed.deleted) == (1, 2)
+    syncs.assert_equal()
+    graves = syncs.ours(
+        "select t.odoo_id, t.name from odoo_seed.tombstones t join odoo.instances i on i.id = t.instance_id "
+        "where i.name = %s order by 1"
+    )
+    assert graves == [(tasks[3], "Task 3"), (tasks[4], "Task 4")]
+    renamed = syncs.ours(
+        "select odoo_id, previous_name, name, renamed, differs_from_seed from odoo_seed.v_name_drift where instance=%s"
+    )
+    assert renamed == [(projects[0], "Close 0", "Close ☃ renamed", True, False)]
+
+    odoo.unlink("project.task", [new])
+    assert syncs.finance(full=True).deleted == 1
+    syncs.assert_equal()
+    assert syncs.ours("select odoo_id from odoo_seed.v_name_drift where instance = %s") == []
+
+
+def test_what_was_committed_late_is_found(syncs: Syncs) -> None:
+    mine = project(syncs.odoo, "Slow")
+    [task] = syncs.odoo.create_many("project.task", [{"name": "Slow task", "project_id": mine}])
+    syncs.finance()
+    # As a transaction that began long before the sync leaves them: older than any overlap, and with a lower id.
+    syncs.scene.odoo_sql(
+        "update project_task set write_date = write_date - interval '5 min', name='x' where id=%s", task
+    )
+    syncs.ours(
+        "delete from odoo_seed.shadow_projects s using odoo.instances i where i.id=s.instance_id and i.name=%s "
+        f"and s.odoo_id = {mine} and odoo_id > 0"
+    )
+    report = syncs.finance()
+    assert (report.inserted, report.updated) == (1, 1)
+    syncs.assert_equal()
+
+
+def test_two_instances_do_not_see_one_another(syncs: Syncs, scene: Scene) -> None:
+    project(syncs.odoo, "Both")
+    other = Syncs(scene)
+    syncs.finance()
+    other.finance()
+    syncs.odoo.write("project.project", project(syncs.odoo, "More"), {"active": False})
+    syncs.finance()
+    syncs.assert_equal()
+    assert len(other.ours("select 1 from odoo_seed.v_orphan_in_odoo where instance = %s")) + 1 == len(
+        syncs.ours("select 1 from odoo_seed.v_orphan_in_odoo where instance = %s")
+    )
+
+
+def test_an_interrupted_run_never_looks_complete(syncs: Syncs) -> None:
+    for number in range(8):
+        project(syncs.odoo, f"Cut {number}")
+
+    class Cut(RpcSource):
+        left = 12
+
+        def call(self, *args: Any, **kwargs: Any) -> Any:
+            self.left -= 1
+            if not self.left:
+                raise KeyboardInterrupt
+            return super().call(*args, **kwargs)
+
+    env = syncs.scene.env
+    cut = Cut(env["odoo_url"], env["odoo_db"], env["odoo_login"], env["odoo_password"])
+    with pytest.raises(KeyboardInterrupt):
+        finance.sync_finance(cut, syncs.client(), page_size=2)
+    status = (
+        "select r.status, r.error_count > 0 from odoo_seed.sync_runs r join odoo.instances i on i.id = r.instance_id "
+    )
+    status += "where i.name = %s order by r.id"
+    assert syncs.ours(status) == [("failed", True)]
+    assert (
+        syncs.ours("select 1 from odoo.sync_cursors c join odoo.instances i on i.id=c.instance_id where i.name=%s")
+        == []
+    )
+
+    # Killed: nothing is said at all.
+    with pytest.raises(BrokenPipeError), Run.begun(syncs.client(), syncs.source(), full=True) as run:
+        run.client = _Mute(run.client)  # type: ignore[assignment]
+        raise BrokenPipeError
+    assert syncs.ours(status)[-1][0] == "running"
+    with pytest.raises(SyncRefused, match="under way") as refused:
+        syncs.finance()
+    assert refused.value.reason == "run_in_progress"
+    assert syncs.finance(take_over=True).mode == "full"
+    assert [row[0] for row in syncs.ours(status)] == ["failed", "failed", "success"]
+    syncs.assert_equal()
+
+
+class _Mute:
+    def __init__(self, _client: FunctionClient) -> None:
+        pass
+
+    def request(self, _body: bytes) -> dict[str, Any]:
+        raise SyncRefused("not sent")
+
+
+def test_the_modules(syncs: Syncs) -> None:
+    first = syncs.modules()
+    assert first.inserted > 100
+    assert first.pages > 5
+    assert first.warnings == []  # Odoo lists Enterprise modules that it would sell; none of them is installed
+    syncs.assert_modules_equal()
+    source = dict(
+        syncs.ours(
+            "select m.name, m.source from odoo.modules m join odoo.instances i on i.id = m.instance_id where i.name=%s"
+        )
+    )
+    assert {source["base"], source["project"], source["l10n_de"]} == {"ce"}
+    assert "enterprise" in source.values()
+    assert source.get("ipai_bridge", "ipai") == "ipai"
+
+    sql = syncs.scene.odoo_sql
+    [(enterprise,)] = sql("select name from ir_module_module where license = 'OEEL-1' order by name limit 1")
+    try:
+        sql("update ir_module_module set state = 'uninstalled', latest_version = null where name = 'base_automation'")
+        sql("update ir_module_module set state = 'installed' where name = %s", enterprise)
+        second = syncs.modules()
+        assert [warning["module"] for warning in second.warnings] == [enterprise]
+        assert syncs.modules(edition="enterprise").warnings == []
+        syncs.assert_modules_equal()
+    finally:
+        sql("update ir_module_module set state = 'uninstallable' where name = %s", enterprise)
+        sql("update ir_module_module set state = 'installed' where name = 'base_automation'")
+    marked = "select m.name, m.gone_at is null from odoo.modules m join odoo.instances i on i.id = m.instance_id "
+    marked += "where i.name = %s and m.uninstalled_at is not null order by 1"
+    assert syncs.ours(marked) == [("base_automation", True)]
+    syncs.modules()
+    assert syncs.ours(marked) == [(enterprise, True)]
+
+
+@pytest.fixture
+def environment(syncs: Syncs) -> Iterator[dict[str, str]]:
+    env = syncs.scene.env
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("IPAI_BRIDGE_")}
+    yield kept | {
+        "IPAI_BRIDGE_URL": env["functions_url"],
+        "IPAI_BRIDGE_SECRET": env["secret"],
+        "IPAI_BRIDGE_INSTANCE": syncs.instance,
+        "IPAI_BRIDGE_ODOO_URL": env["odoo_url"],
+        "IPAI_BRIDGE_ODOO_DB": env["odoo_db"],
+        "IPAI_BRIDGE_ODOO_LOGIN": env["odoo_login"],
+        "IPAI_BRIDGE_ODOO_PASSWORD": env["odoo_password"],
+    }
+
+
+def test_the_commands(syncs: Syncs, environment: dict[str, str]) -> None:
+    def run(*arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        argv = [sys.executable, "-m", "ipai_bridge", "sync", *arguments]
+        return subprocess.run(argv, env=environment | changes, capture_output=True, text=True, check=False, timeout=120)
+
+    done = run("finance", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    report = json.loads(done.stdout)
+    assert (report["status"], report["mode"]) == ("success", "full")
+    syncs.assert_equal()
+    assert run("finance").stdout.startswith("success (increment): 0 new, 0 changed, ")
+    assert json.loads(run("finance", "--full", "--json").stdout)["mode"] == "full"
+    assert run("modules").returncode == 0
+    syncs.assert_modules_equal()
+
+    for changes, said in (
+        ({"IPAI_BRIDGE_ODOO_PASSWORD": "wrong"}, "odoo_refused"),
+        ({"IPAI_BRIDGE_ODOO_URL": "http://127.0.0.1:1"}, "odoo_unavailable"),
+        ({"IPAI_BRIDGE_ODOO_DB": ""}, "settings_error: odoo_db is not set: give IPAI_BRIDGE_ODOO_DB"),
+        (
+            {"IPAI_BRIDGE_SECRET": "another secret, long enough for it"},
+            "sync_unavailable: shadow-odoo-finance: HTTP 401",
+        ),
+    ):
+        failed = run("finance", **changes)
+        assert failed.returncode == 1
+        assert failed.stdout == ""
+        assert failed.stderr.startswith(f"ipai-bridge: {said}")
+        assert failed.stderr.count("\n") == 1
+        for secret in (environment["IPAI_BRIDGE_SECRET"], environment["IPAI_BRIDGE_ODOO_PASSWORD"] + '"'):
+            assert secret not in failed.stderr
+
+
+@pytest.fixture(scope="module")
+def shared(stack: NativeStack, odoo: OdooSession) -> Syncs:
+    return Syncs(Scene(stack, odoo))
+
+
+ACTS = st.tuples(
+    st.sampled_from(["create", "rename", "archive", "restore", "delete", "move", "sync"]), st.integers(0, 9)
+)
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(acts=st.lists(ACTS, min_size=3, max_size=12), full=st.booleans())
+def test_law_8_whatever_is_done(shared: Syncs, acts: list[tuple[str, int]], full: bool) -> None:
+    odoo = shared.odoo
+    projects = [project(odoo, "P0"), project(odoo, "P1")]
+    tasks: list[int] = []
+    for act, number in acts:
+        task = tasks[number % len(tasks)] if tasks else None
+        if act == "sync":
+            shared.finance()
+        elif act == "create" or task is None:
+            tasks.append(odoo.create("project.task", {"name": f"T{number}", "project_id": projects[number % 2]}))
+        elif act == "rename":
+            odoo.write("project.task", task, {"name": f"R{number}"})
+        elif act in ("archive", "restore"):
+            odoo.write("project.task", task, {"active": act == "restore"})
+        elif act == "move":
+            odoo.write("project.task", task, {"project_id": projects[number % 2]})
+        else:
+            odoo.unlink("project.task", [task])
+            tasks.remove(task)
+    shared.finance(full=full)
+    shared.assert_equal()
