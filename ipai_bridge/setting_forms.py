@@ -1,4 +1,4 @@
-"""The form that each setting's value must have. Pure; what is refused is named, never shown where it may be a secret."""
+"""The form that each setting's value must have. Pure; what may be a secret is named when refused, never shown."""
 
 from __future__ import annotations
 

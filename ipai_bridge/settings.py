@@ -5,7 +5,7 @@ For each setting the first of these that has it counts:
     argument              given by the program
     environment           IPAI_BRIDGE_URL, IPAI_BRIDGE_SECRET, …
     odoo.conf             the section [ipai_bridge]: url = …
-    ir.config_parameter   ipai_bridge.url, …; never secret, secret_file, dsn, odoo_password: every administrator reads it
+    ir.config_parameter   ipai_bridge.url, …; never what is secret, or dsn: every administrator can read it
     default
 
     url             functions base, https://<ref>.supabase.co/functions/v1: https, or http on loopback

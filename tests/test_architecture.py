@@ -34,7 +34,7 @@ FACE = {"__init__": 4, "__main__": len(FLOORS)}
 """The package itself hands out the bridge's names; `python -m ipai_bridge` is the command."""
 
 PROVIDED_BY_ODOO = {"odoo", "psycopg2", "odoorpc"}
-"""By Odoo, or by an extra. Not dependencies: imported where they are used, so that the library is importable without them."""
+"""Or by an extra. Not dependencies: imported where they are used, so that the library is importable without them."""
 DEPENDENCIES = {"requests", "urllib3", "cryptography"}
 
 MAX_LINES = 400

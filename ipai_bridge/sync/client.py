@@ -99,7 +99,7 @@ class FunctionClient:
         self._session.close()
 
     def _post(self, body: bytes, key: UUID) -> tuple[int | None, Any, float | None, bool]:
-        """Status, JSON or text or the reason for no answer, what it asked to wait (s), whether our function answered."""
+        """Status; JSON, text, or why no answer came; seconds it asked to wait; whether our function answered."""
         headers = sign(
             body, id=key, timestamp_ms=time.time_ns() // 1_000_000, secret=self._secret, instance=self.instance
         )

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ipai_bridge.errors import SettingsError
-from ipai_bridge.odoo_conf import read_odoo_conf
+from ipai_bridge.odoo_conf import bridge_section
 from ipai_bridge.settings import Settings, resolve
 
 PARTIAL = 3
@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any],
     from ipai_bridge.sync.source import RpcSource
 
     given = {name: getattr(arguments, name) for name in ("odoo_url", "odoo_db", "odoo_login")}
-    conf = read_odoo_conf(arguments.config) if arguments.config else None
+    conf = bridge_section(arguments.config) if arguments.config else None
     settings = resolve(given, os.environ, conf).settings
     url, secrets = settings.require_endpoint()
     client = FunctionClient(

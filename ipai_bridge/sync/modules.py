@@ -70,5 +70,5 @@ def sync_modules(
 
 
 def _row(row: Row) -> dict[str, Any]:
-    raw = {name: None if value is False else value for name, value in row.items()}
+    raw: dict[str, Any] = {name: None if value is False else value for name, value in row.items()}
     return {"source": source_of(raw["name"], raw["author"], raw["license"]), "raw": raw}

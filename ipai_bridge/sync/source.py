@@ -1,4 +1,4 @@
-"""Odoo as the scheduled syncs read it: from inside (`EnvSource`) or over the network (`RpcSource`), the same either way.
+"""Odoo as the scheduled syncs read it: from inside (`EnvSource`) or by RPC (`RpcSource`), the same either way.
 
 What is read is read with the rights of one user, in pages by id, archived records included, with named fields only, and
 relations as ids: the name of a related record may change without the record. Nothing is ever written.

@@ -7,11 +7,10 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from ipai_bridge.errors import SyncRefused
@@ -27,9 +26,10 @@ from tests.e2e.scene import Scene
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 TABLES = {"project.project": "shadow_projects", "project.task": "shadow_tasks"}
+# A project's stage is shown only to a group in which the administrator is not.
 ODOO = {
     "project.project": (
-        "select p.id, p.name ->> 'en_US', p.active, null::integer, p.sequence, p.stage_id, p.user_id, p.company_id, "
+        "select p.id, p.name ->> 'en_US', p.active, null::integer, p.sequence, null::integer, p.user_id, p.company_id, "
         "to_char(p.write_date, 'YYYY-MM-DD HH24:MI:SS'), {ref} from project_project p order by p.id"
     ),
     "project.task": (
@@ -217,9 +217,8 @@ def test_an_interrupted_run_never_looks_complete(syncs: Syncs) -> None:
     )
 
     # Killed: nothing is said at all.
-    with pytest.raises(BrokenPipeError), Run.begun(syncs.client(), syncs.source(), full=True) as run:
-        run.client = _Mute(run.client)  # type: ignore[assignment]
-        raise BrokenPipeError
+    run = Run.begun(syncs.client(), syncs.source(), full=True)
+    run.__enter__().page("project.project", [], 0, 1)
     assert syncs.ours(status)[-1][0] == "running"
     with pytest.raises(SyncRefused, match="under way") as refused:
         syncs.finance()
@@ -227,14 +226,6 @@ def test_an_interrupted_run_never_looks_complete(syncs: Syncs) -> None:
     assert syncs.finance(take_over=True).mode == "full"
     assert [row[0] for row in syncs.ours(status)] == ["failed", "failed", "success"]
     syncs.assert_equal()
-
-
-class _Mute:
-    def __init__(self, _client: FunctionClient) -> None:
-        pass
-
-    def request(self, _body: bytes) -> dict[str, Any]:
-        raise SyncRefused("not sent")
 
 
 def test_the_modules(syncs: Syncs) -> None:
@@ -272,10 +263,10 @@ def test_the_modules(syncs: Syncs) -> None:
 
 
 @pytest.fixture
-def environment(syncs: Syncs) -> Iterator[dict[str, str]]:
+def environment(syncs: Syncs) -> dict[str, str]:
     env = syncs.scene.env
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IPAI_BRIDGE_")}
-    yield kept | {
+    return kept | {
         "IPAI_BRIDGE_URL": env["functions_url"],
         "IPAI_BRIDGE_SECRET": env["secret"],
         "IPAI_BRIDGE_INSTANCE": syncs.instance,
@@ -329,7 +320,9 @@ ACTS = st.tuples(
 )
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=6, phases=[Phase.explicit, Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
+)
 @given(acts=st.lists(ACTS, min_size=3, max_size=12), full=st.booleans())
 def test_law_8_whatever_is_done(shared: Syncs, acts: list[tuple[str, int]], full: bool) -> None:
     odoo = shared.odoo

@@ -8,34 +8,34 @@ import pytest
 from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
 from tests.supabase.conftest import PROJECT, Sql, rows
 
-TABLES = (
-    "select c.oid from pg_class c where c.relnamespace = 'odoo'::regnamespace and c.relkind in ('r', 'p', 'v', 'm')"
-)
-FUNCTIONS = "select p.oid from pg_proc p where p.pronamespace = 'odoo'::regnamespace"
+SCHEMAS = "('odoo'::regnamespace, 'odoo_seed'::regnamespace)"
+TABLES = f"select c.oid from pg_class c where c.relnamespace in {SCHEMAS} and c.relkind in ('r', 'p', 'v', 'm')"
+FUNCTIONS = f"select p.oid from pg_proc p where p.pronamespace in {SCHEMAS}"
 
 
 def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) -> None:
-    assert sql("select count(*) from pg_class where relnamespace = 'odoo'::regnamespace and relkind = 'r'") == [(7,)]
-    assert (
-        sql(
-            "select relname from pg_class where relnamespace = 'odoo'::regnamespace and relkind in ('r', 'p') "
-            "and not relrowsecurity"
-        )
-        == []
-    )
-    assert (
-        sql(
-            "select polname from pg_policy where polrelid in "
-            "(select oid from pg_class where relnamespace = 'odoo'::regnamespace)"
-        )
-        == []
-    )
+    every = f"pg_class where relnamespace in {SCHEMAS}"
+    assert sql(f"select relnamespace::regnamespace::text, count(*) from {every} and relkind = 'r' group by 1") == [
+        ("odoo", 8),
+        ("odoo_seed", 7),
+    ]
+    assert sql(f"select relname from {every} and relkind in ('r', 'p') and not relrowsecurity") == []
+    assert sql(f"select polname from pg_policy where polrelid in (select oid from {every})") == []
+
+
+def test_views_ask_with_the_rights_of_who_asks(sql: Sql) -> None:
+    views = f"from pg_class where relnamespace in {SCHEMAS} and relkind in ('v', 'm')"
+    assert sql(f"select count(*) {views}") == [(6,)]
+    assert sql(f"select relname {views} and not coalesce('security_invoker=true' = any (reloptions), false)") == []
 
 
 @pytest.mark.parametrize("role", ["anon", "authenticated", "public"])
 def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
     assert sql(
-        "select has_schema_privilege(%s, 'odoo', 'usage'), has_schema_privilege(%s, 'odoo', 'create')", role, role
+        "select distinct has_schema_privilege(%s, n, 'usage'), has_schema_privilege(%s, n, 'create') "
+        "from unnest(array['odoo', 'odoo_seed']) n",
+        role,
+        role,
     ) == [(False, False)]
     every = "select, insert, update, delete, truncate, references, trigger"
     assert (
@@ -56,7 +56,7 @@ def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
     )
     assert (
         sql(
-            "select c.relname from pg_class c where relnamespace = 'odoo'::regnamespace "
+            f"select c.relname from pg_class c where relnamespace in {SCHEMAS} "
             "and case relkind when 'S' then has_sequence_privilege(%s, c.oid, 'usage, select, update') end",
             role,
         )
@@ -72,6 +72,11 @@ def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
         "insert into odoo.instances (name) values ('x')",
         "select odoo.sweep_events()",
         "select odoo.ingest_event('x', gen_random_uuid(), 1, '{}', repeat('00', 32), now())",
+        "select odoo_seed.sync_request('finance', 'x', gen_random_uuid(), '{}', repeat('00', 32), now())",
+        "select * from odoo_seed.v_name_drift",
+        "select * from odoo_seed.shadow_tasks",
+        "insert into odoo_seed.projects (external_ref) values ('x')",
+        "select * from odoo.modules",
     ],
 )
 def test_and_are_refused_when_they_try(sql: Sql, role: str, statement: str) -> None:
@@ -90,12 +95,9 @@ def test_every_function_pins_its_search_path(sql: Sql) -> None:
 
 
 def test_everything_belongs_to_a_role_that_is_not_a_superuser(sql: Sql) -> None:
-    assert sql("select distinct pg_get_userbyid(relowner) from pg_class where relnamespace = 'odoo'::regnamespace") == [
-        ("postgres",)
-    ]
-    assert sql("select distinct pg_get_userbyid(proowner) from pg_proc where pronamespace = 'odoo'::regnamespace") == [
-        ("postgres",)
-    ]
+    owners = "select pg_get_userbyid({0}owner) from pg_{1} where {0}namespace in " + SCHEMAS
+    for prefix, catalog in (("rel", "class"), ("pro", "proc")):
+        assert set(sql(owners.format(prefix, catalog))) == {("postgres",)}
     assert sql("select rolsuper, rolbypassrls, rolcreaterole from pg_roles where rolname = 'postgres'") == [
         (False, True, True)
     ]
@@ -113,11 +115,21 @@ def test_service_role_does_its_work_and_no_more(sql: Sql) -> None:
     assert rows(service, "select completed from odoo.process_event(%s)", event_id) == [(1,)]
     assert rows(service, "select aggregates from odoo.sweep_events()") == [(0,)]
     assert rows(service, "select status from odoo.webhook_events") == [("completed",)]
+    begin = '{"action":"begin","run":"019b76da-a87b-7000-8000-00000000abcd","full":true}'
+    request = (
+        "select verdict from odoo_seed.sync_request('finance', 'x', gen_random_uuid(), %s, repeat('0b', 32), now())"
+    )
+    assert rows(service, request, begin) == [("accepted",)]
+    rows(service, "insert into odoo_seed.projects (instance_id, external_ref) select id, 'p' from odoo.instances")
+    assert rows(service, "select external_ref from odoo_seed.v_missing_in_odoo") == [("p",)]
     for statement in (
         "insert into odoo.event_log (event_id) values (1)",
         "delete from odoo.event_log",
         "select * from odoo.accepted_signatures",
         "truncate odoo.webhook_events",
+        "insert into odoo_seed.tombstones (instance_id) values (1)",
+        "update odoo_seed.sync_runs set status = 'success'",
+        "select * from odoo_seed.sync_pages",
         "create table odoo.mine ()",
     ):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
