@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -63,11 +65,18 @@ class Syncs:
         self.odoo = scene.odoo
         self.instance = f"sync-{uuid.uuid4().hex[:8]}"
         self.references = XML_ID
+        self.clients: list[FunctionClient] = []
 
     def client(self, function: str = finance.FUNCTION, secret: str | None = None) -> FunctionClient:
         env = self.scene.env
         known = Secret(secret or env["secret"])
-        return FunctionClient(env["functions_url"], function, known, instance=self.instance, timeout=10)
+        self.clients.append(FunctionClient(env["functions_url"], function, known, instance=self.instance, timeout=10))
+        return self.clients[-1]
+
+    def close(self) -> None:
+        """Close all connections."""
+        for client in self.clients:
+            client.close()
 
     def source(self) -> RpcSource:
         env = self.scene.env
@@ -108,8 +117,9 @@ class Syncs:
 
 
 @pytest.fixture
-def syncs(scene: Scene) -> Syncs:
-    return Syncs(scene)
+def syncs(scene: Scene) -> Iterator[Syncs]:
+    with closing(Syncs(scene)) as syncs:
+        yield syncs
 
 
 def project(odoo: OdooSession, name: str) -> int:
@@ -178,9 +188,9 @@ def test_what_was_committed_late_is_found(syncs: Syncs) -> None:
 
 def test_two_instances_do_not_see_one_another(syncs: Syncs, scene: Scene) -> None:
     project(syncs.odoo, "Both")
-    other = Syncs(scene)
-    syncs.finance()
-    other.finance()
+    with closing(Syncs(scene)) as other:
+        syncs.finance()
+        other.finance()
     syncs.odoo.write("project.project", project(syncs.odoo, "More"), {"active": False})
     syncs.finance()
     syncs.assert_equal()
@@ -311,8 +321,9 @@ def test_the_commands(syncs: Syncs, environment: dict[str, str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def shared(stack: NativeStack, odoo: OdooSession) -> Syncs:
-    return Syncs(Scene(stack, odoo))
+def shared(stack: NativeStack, odoo: OdooSession) -> Iterator[Syncs]:
+    with closing(Syncs(Scene(stack, odoo))) as syncs:
+        yield syncs
 
 
 ACTS = st.tuples(
