@@ -32,7 +32,9 @@ def text_of(path: str) -> str:
 
 # --- settings
 
-DEFAULT_IN_WORDS = {"url": "", "secret": "", "secret_file": "", "dsn": "from odoo.conf"}
+DEFAULT_IN_WORDS = {"url": "", "secret": "", "secret_file": "", "dsn": "from odoo.conf"} | {
+    name: "" for name in ("odoo_url", "odoo_db", "odoo_login", "odoo_password")
+}
 
 
 def table_rows(text: str, first: str) -> Iterator[list[str]]:

@@ -49,6 +49,7 @@ class FunctionClient:
         timeout: float,
         user_agent: str = "ipai-bridge",
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`timeout`: seconds for each try."""
         self.url = f"{functions_url.rstrip('/')}/{function}"
@@ -57,6 +58,7 @@ class FunctionClient:
         self._secret = secret
         self._timeout = timeout
         self._sleep = sleep
+        self._clock = clock
         self._session = new_session(user_agent)
         self._proxies = requests.utils.get_environ_proxies(self.url)
         self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
@@ -67,7 +69,7 @@ class FunctionClient:
         Raises `SyncRefused` for what it would always refuse, `SyncUnavailable` when it did not do it in about 90 s.
         """
         key = next_id()
-        started = time.monotonic()
+        started = self._clock()
         attempt = 0
         while True:
             attempt += 1
@@ -79,7 +81,7 @@ class FunctionClient:
                 None if status == 200 else status,
                 retry_after=retry_after,
                 attempt=attempt,
-                trying_for=time.monotonic() - started,
+                trying_for=self._clock() - started,
                 policy=POLICY,
                 jitter=random.random(),  # noqa: S311 -- to spread the tries, not to hide anything
             )

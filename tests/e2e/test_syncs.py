@@ -307,8 +307,8 @@ def test_the_commands(syncs: Syncs, environment: dict[str, str]) -> None:
         ({"IPAI_BRIDGE_ODOO_URL": "http://127.0.0.1:1"}, "odoo_unavailable"),
         ({"IPAI_BRIDGE_ODOO_DB": ""}, "settings_error: odoo_db is not set: give IPAI_BRIDGE_ODOO_DB"),
         (
-            {"IPAI_BRIDGE_SECRET": "another secret, long enough for it"},
-            "sync_unavailable: shadow-odoo-finance: HTTP 401",
+            {"IPAI_BRIDGE_SECRET": "another-secret-that-is-long-enough"},
+            "sync_refused: shadow-odoo-finance: HTTP 401",
         ),
     ):
         failed = run("finance", **changes)
