@@ -32,9 +32,8 @@ def text_of(path: str) -> str:
 
 # --- settings
 
-DEFAULT_IN_WORDS = {"url": "", "secret": "", "secret_file": "", "dsn": "from odoo.conf"} | {
-    name: "" for name in ("odoo_url", "odoo_db", "odoo_login", "odoo_password")
-}
+WITHOUT_DEFAULT = ("url", "secret", "secret_file", "odoo_url", "odoo_db", "odoo_login", "odoo_password")
+DEFAULT_IN_WORDS = dict.fromkeys(WITHOUT_DEFAULT, "") | {"dsn": "from odoo.conf"}
 
 
 def table_rows(text: str, first: str) -> Iterator[list[str]]:

@@ -58,11 +58,11 @@ class EnvSource:
         """See `Source`."""
         from odoo.exceptions import UserError
 
-        records = self._env[model]
-        if method in ("read", "get_external_id"):
-            ids, *args = args  # type: ignore[assignment]  # by RPC the ids come first
-            records = records.browse(ids)
         try:
+            records = self._env[model]
+            if method in ("read", "get_external_id"):
+                ids, *args = args  # type: ignore[assignment]  # by RPC the ids come first
+                records = records.browse(ids)
             return _plain(getattr(records, method)(*args, **kwargs))
         except (UserError, KeyError, ValueError) as error:  # AccessError and MissingError are UserErrors
             raise OdooRefused(_refusal(model, method, str(error))) from error
@@ -134,6 +134,7 @@ class RpcSource:
     @contextmanager
     def _explained(self, model: str, method: str) -> Iterator[None]:
         from http.client import HTTPException
+        from urllib.error import HTTPError
 
         import odoorpc.error
 
@@ -143,7 +144,10 @@ class RpcSource:
             raise OdooRefused(_refusal(model, method, str(error))) from error
         except odoorpc.error.Error as error:
             raise OdooRefused(_refusal(model, method, str(error))) from error
-        except (OSError, HTTPException, ValueError) as error:  # ValueError: an answer that is not JSON
+        # ValueError: the answer is not JSON; KeyError, TypeError: it is, but not Odoo's.
+        except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
+            if isinstance(error, HTTPError):
+                error.close()  # it holds the connection
             reason = f"{self._url} does not answer as Odoo does ({type(error).__name__}: {error})"
             raise OdooUnavailable(f"{reason}: check odoo_url, and that the server runs") from error
 

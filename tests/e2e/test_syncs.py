@@ -44,7 +44,7 @@ XML_ID = (
     "where d.model = '{model}' and d.res_id = p.id order by d.id limit 1)"
 )
 SHADOW = (
-    "select s.odoo_id, s.name, s.active, {project}, (s.raw ->> 'sequence')::int, (s.raw ->> 'stage_id')::int, "
+    "select s.odoo_id, s.name, s.active, {project}, (s.raw ->> 'sequence')::int, {stage}, "
     "(s.raw ->> 'user_id')::int, (s.raw ->> 'company_id')::int, s.raw ->> 'write_date', s.external_ref "
     "from odoo_seed.{table} s join odoo.instances i on i.id = s.instance_id where i.name = %s order by 1"
 )
@@ -96,9 +96,11 @@ class Syncs:
         """The shadow of both models, field by field."""
         for model, table in TABLES.items():
             reference = self.references.format(model=model)
-            project = "s.project_odoo_id" if model == "project.task" else "null::bigint"
+            project, stage = "null::bigint", "null::integer"
+            if model == "project.task":
+                project, stage = "s.project_odoo_id", "(s.raw ->> 'stage_id')::int"
             there = self.scene.odoo_sql(ODOO[model].format(ref=reference))
-            here = self.scene.supabase_sql(SHADOW.format(table=table, project=project), self.instance)
+            here = self.scene.supabase_sql(SHADOW.format(table=table, project=project, stage=stage), self.instance)
             assert here == there
             gone = self.scene.supabase_sql(
                 "select t.odoo_id from odoo_seed.tombstones t join odoo.instances i on i.id = t.instance_id "
@@ -270,6 +272,39 @@ def test_the_modules(syncs: Syncs) -> None:
     assert syncs.ours(marked) == [("base_automation", True)]
     syncs.modules()
     assert syncs.ours(marked) == [(enterprise, True)]
+
+
+INSIDE = """
+import json
+from ipai_bridge.secret import Secret
+from ipai_bridge.sync import finance, modules
+from ipai_bridge.sync.client import FunctionClient
+from ipai_bridge.sync.source import EnvSource
+def client(function):
+    return FunctionClient({url!r}, function, Secret({secret!r}), instance={instance!r}, timeout=10)
+reports = [finance.sync_finance(EnvSource(env), client(finance.FUNCTION), page_size=3) for _ in range(2)]
+reports.append(modules.sync_modules(EnvSource(env), client(modules.FUNCTION)))
+print("REPORTS", json.dumps([[report.status, report.mode] for report in reports]))
+"""
+
+
+def test_the_same_from_inside_odoo(syncs: Syncs) -> None:
+    env, odoo = syncs.scene.env, syncs.scene.stack.odoo.process
+    syncs.odoo.write("project.project", project(syncs.odoo, "Archived before"), {"active": False})
+    script = INSIDE.format(url=env["functions_url"], secret=env["secret"], instance=syncs.instance)
+    done = subprocess.run(
+        [*odoo.argv[:2], "shell", *odoo.argv[2:], "-d", env["odoo_db"], "--no-http", "--shell-interface=python"],
+        input=script, env=odoo.env, cwd=odoo.cwd, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    said = [line for line in done.stdout.splitlines() if "REPORTS" in line]
+    assert said, done.stdout[-2000:] + done.stderr[-2000:]
+    assert json.loads(said[0].partition("REPORTS ")[2]) == [
+        ["success", "full"],
+        ["success", "increment"],
+        ["success", "full"],
+    ]
+    syncs.assert_equal()
+    syncs.assert_modules_equal()
 
 
 @pytest.fixture

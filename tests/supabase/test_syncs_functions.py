@@ -37,7 +37,7 @@ def test_a_run_from_its_begin_to_its_end(sender: Sender, inbox: Callable[..., li
     assert (begun.status, begun.json) == (200, {"ok": True, "mode": "full", "cursors": {}, "duplicate": False})
     assert begun.headers["x-ipai-contract"] == "1"
     key = str(uuid.uuid4())
-    page = {"entity": "project.project", "rows": [row(1, "Łódź ☃"), row(2, "")], "span": [0, None]}
+    page: dict[str, Any] = {"entity": "project.project", "rows": [row(1, "Łódź ☃"), row(2, "")], "span": [0, None]}
     first = run.post("page", key=key, **page).json
     assert (first["inserted"], first["duplicate"]) == (2, False)
     assert run.post("page", key=key, **page).json == first | {"duplicate": True}

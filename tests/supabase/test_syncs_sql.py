@@ -35,7 +35,7 @@ class Run:
         return row[0], row[1]
 
     def page(self, entity: str, found: Sequence[Any], after: int = 0, upto: int | None = None, **more: Any) -> Any:
-        span = {"span": [after, upto]} if self.begun[1]["mode"] == "full" else {}
+        span: dict[str, Any] = {"span": [after, upto]} if self.begun[1]["mode"] == "full" else {}
         return self.ask("page", entity=entity, rows=found, **span, **more)
 
     def finish(self, **more: Any) -> Any:
