@@ -63,10 +63,11 @@ class FunctionClient:
         self._proxies = requests.utils.get_environ_proxies(self.url)
         self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
 
-    def request(self, body: bytes) -> dict[str, Any]:
+    def request(self, body: bytes, *, once: bool = False) -> dict[str, Any]:
         """The function's answer. The key is the same at every try, so what is sent twice takes effect once.
 
-        Raises `SyncRefused` for what it would always refuse, `SyncUnavailable` when it did not do it in about 90 s.
+        `once`: a single try, for somebody who is in a hurry. Raises `SyncRefused` for what it would always refuse,
+        `SyncUnavailable` when it did not do it in about 90 s.
         """
         key = next_id()
         started = self._clock()
@@ -86,7 +87,7 @@ class FunctionClient:
                 jitter=random.random(),  # noqa: S311 -- to spread the tries, not to hide anything
             )
             # Secrets are not rotated within a sync: a 401 stays one.
-            if status != 401 and decision.verdict is Verdict.AGAIN:
+            if not once and status != 401 and decision.verdict is Verdict.AGAIN:
                 self._sleep(decision.delay)
                 continue
             text = f"{self.function}: {self._explain(status, said, by_function)}"

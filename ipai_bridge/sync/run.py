@@ -145,7 +145,9 @@ class Run:
         """End the run, and move the cursors of the models that are complete."""
         body: dict[str, Any] = {"action": "finish", "run": str(self.id), "cursors": dict(cursors)}
         errors = self.errors + ([{"error": failed[:1_000]}] if failed else [])
-        answer = self.client.request(encode({**body, "errors": errors[:100], "failed": failed is not None}))
+        # Who pressed Ctrl-C does not wait for a receiver that is down.
+        aborted = failed is not None
+        answer = self.client.request(encode({**body, "errors": errors[:100], "failed": aborted}), once=aborted)
         names = ("pages", "inserted", "updated", "unchanged", "deleted", "error_count", "errors", "warnings")
         self.report = Report(self.id, answer["status"], answer["mode"], **{name: answer[name] for name in names})
         return self.report

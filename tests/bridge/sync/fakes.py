@@ -65,7 +65,7 @@ class Receiver(FunctionClient):
         self.known: dict[str, set[int]] = {}
         self.refuse: str | None = None
 
-    def request(self, body: bytes) -> dict[str, Any]:
+    def request(self, body: bytes, *, once: bool = False) -> dict[str, Any]:  # noqa: ARG002
         said = json.loads(body)
         if self.refuse == said["action"]:
             raise SyncRefused("refused")

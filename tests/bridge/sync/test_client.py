@@ -97,3 +97,7 @@ def test_it_gives_up_in_the_end_and_shows_no_secret(server: Receiver) -> None:
     assert 2 <= len(server.requests) <= 6
     assert SECRET.reveal() not in str(caught.value)
     assert "[redacted]" in str(caught.value)
+    tries = len(server.requests)
+    with closing(client), pytest.raises(SyncUnavailable, match="1 tries"):
+        client.request(b"{}", once=True)
+    assert len(server.requests) == tries + 1
