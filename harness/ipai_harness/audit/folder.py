@@ -166,8 +166,9 @@ def _take(project: Project, path: str, entry: Path) -> None:
             if not target.is_relative_to(project.root):
                 project.links.append(Found("a symbolic link to outside of the folder; it was not followed", path))
                 return
-            if not target.is_file():  # a folder inside is read where it really is
+            if target.is_dir():  # it is read where it really is
                 return
+            target.stat()  # from 3.13 on, resolve() is silent about links in a circle
         data, size = _bytes(entry)
     except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: links in a circle, on Python 3.10 to 3.12
         why = error.strerror if isinstance(error, OSError) else "links in a circle"
