@@ -22,8 +22,7 @@
     │   ├── NotElected                not_elected
     │   └── OutboxUnavailable         outbox_unavailable
     ├── DeliveryError                 delivery_error           the receiver will not take the event
-    │   ├── EndpointGone              endpoint_gone
-    │   └── EndpointMisconfigured     endpoint_misconfigured
+    │   └── EndpointGone              endpoint_gone
     ├── ServerActionError             server_action_error      what server-action code gets to see
     ├── SyncError                     sync_error               a scheduled sync did not come to its end
     │   ├── OdooRefused               odoo_refused
@@ -44,7 +43,6 @@ __all__ = [
     "DeliveryError",
     "DeprecatedProject",
     "EndpointGone",
-    "EndpointMisconfigured",
     "EventInvalid",
     "EventNotFound",
     "FieldNotSendable",
@@ -250,12 +248,6 @@ class EndpointGone(DeliveryError):
     """The receiver answered 410 Gone, so delivery to it has stopped: correct `url`, then start the relay again."""
 
     code = "endpoint_gone"
-
-
-class EndpointMisconfigured(DeliveryError):
-    """The receiver is there but cannot take events as it is configured: see the reason named, then retry."""
-
-    code = "endpoint_misconfigured"
 
 
 class ServerActionError(BridgeError):

@@ -40,13 +40,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
-from ipai_bridge.endpoint import shown_dsn, supabase_project_ref
+from ipai_bridge.endpoint import shown_dsn
 from ipai_bridge.errors import SettingsError
 from ipai_bridge.event import DEFAULT_INSTANCE
 from ipai_bridge.secret import Secret, parse_secrets, read_secret_file
 from ipai_bridge.setting_forms import PARSERS
 
-__all__ = ["SETTINGS", "Resolved", "Row", "Settings", "resolve", "supabase_project_ref"]
+__all__ = ["SETTINGS", "Resolved", "Row", "Settings", "resolve"]
 
 ENVIRONMENT = "IPAI_BRIDGE_"
 SECTION = "ipai_bridge"

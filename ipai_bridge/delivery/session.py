@@ -13,6 +13,7 @@ What `requests` leaves open, and what is done about it here:
 from __future__ import annotations
 
 import io
+import os
 import socket
 import time
 from http.client import HTTPResponse
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import requests
 import requests.adapters
+import requests.utils
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def new_session(user_agent: str) -> requests.Session:
-    """A session for one thread. Give `timeout`, `proxies` and `verify` with each request."""
+    """A session for one thread. Give `timeout`, and the `surroundings`, with each request."""
     session = _Session()
     session.trust_env = False
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
@@ -39,6 +41,14 @@ def new_session(user_agent: str) -> requests.Session:
     session.mount("https://", _Adapter())
     session.mount("http://", _Adapter())
     return session
+
+
+def surroundings(url: str) -> dict[str, Any]:
+    """What the environment says now of the way to `url`: `proxies` and `verify`, to be given with each request."""
+    return {
+        "proxies": requests.utils.get_environ_proxies(url),
+        "verify": os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True,
+    }
 
 
 class _Session(requests.Session):

@@ -7,7 +7,6 @@ travel to a host that the configuration does not name.
 
 from __future__ import annotations
 
-import os
 import re
 import ssl
 import threading
@@ -23,7 +22,7 @@ import requests.utils
 import urllib3.exceptions
 
 from ipai_bridge.delivery.retry import parse_retry_after
-from ipai_bridge.delivery.session import new_session
+from ipai_bridge.delivery.session import new_session, surroundings
 from ipai_bridge.outbox.store import Claimed
 from ipai_bridge.secret import Secret
 from ipai_bridge.signing import SIGNATURE, WEBHOOK_SIGNATURE, sign
@@ -64,8 +63,7 @@ class Transport:
         self._secret = secret
         self._user_agent = user_agent
         self._local = threading.local()
-        self._proxies = requests.utils.get_environ_proxies(self.url)
-        self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        self._surroundings = surroundings(self.url)
 
     def post(self, claimed: Claimed, *, timestamp_ms: int) -> Attempt:
         """Send one event, signed for `timestamp_ms` (milliseconds since the epoch)."""
@@ -119,8 +117,7 @@ class Transport:
             timeout=self.timeout,
             allow_redirects=False,
             stream=True,
-            proxies=self._proxies,
-            verify=self._verify,
+            **self._surroundings,
         )
 
     def _redact(self, headers: dict[str, str], text: str) -> str:

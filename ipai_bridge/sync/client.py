@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -11,12 +10,11 @@ from datetime import datetime, timezone
 from typing import Any
 from uuid import UUID
 
-import requests
-import requests.utils
 import urllib3.exceptions
 
 from ipai_bridge.delivery.retry import RetryPolicy, Verdict, decide, parse_retry_after
-from ipai_bridge.delivery.session import new_session
+from ipai_bridge.delivery.session import new_session, surroundings
+from ipai_bridge.delivery.transport import CONTRACT_HEADER
 from ipai_bridge.errors import SyncRefused, SyncUnavailable
 from ipai_bridge.event import next_id
 from ipai_bridge.secret import Secret
@@ -24,7 +22,6 @@ from ipai_bridge.signing import sign
 
 __all__ = ["FunctionClient", "encode"]
 
-CONTRACT_HEADER = "x-ipai-contract"
 MAX_ANSWER = 8_388_608  # bytes
 POLICY = RetryPolicy(base=0.5, cap=10.0, give_up_after=90.0)
 
@@ -60,8 +57,7 @@ class FunctionClient:
         self._sleep = sleep
         self._clock = clock
         self._session = new_session(user_agent)
-        self._proxies = requests.utils.get_environ_proxies(self.url)
-        self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        self._surroundings = surroundings(self.url)
 
     def request(self, body: bytes, *, once: bool = False) -> dict[str, Any]:
         """The function's answer. The key is the same at every try, so what is sent twice takes effect once.
@@ -109,7 +105,7 @@ class FunctionClient:
         try:
             with self._session.post(
                 self.url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True,
-                proxies=self._proxies, verify=self._verify,
+                **self._surroundings,
             ) as response:  # fmt: skip
                 raw = response.raw.read(MAX_ANSWER, decode_content=False)
         except (OSError, urllib3.exceptions.HTTPError) as error:  # requests.RequestException is an OSError

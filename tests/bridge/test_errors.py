@@ -23,7 +23,6 @@ CODES = {
     "DeliveryError": "delivery_error",
     "DeprecatedProject": "deprecated_project",
     "EndpointGone": "endpoint_gone",
-    "EndpointMisconfigured": "endpoint_misconfigured",
     "EventInvalid": "event_invalid",
     "EventNotFound": "event_not_found",
     "FieldNotSendable": "field_not_sendable",

@@ -218,7 +218,7 @@ def test_proxies_are_read_once_when_the_transport_is_made(server: Receiver, monk
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     assert sender.post(claimed(), timestamp_ms=now_ms()).status == 200
     assert server.requests[0].line == "POST http://supabase.test/functions/v1/odoo-webhook HTTP/1.1"
-    assert sender._verify == "/somewhere/ca.pem"
+    assert sender._surroundings["verify"] == "/somewhere/ca.pem"
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{refused_port()}")
     assert sender.post(claimed(), timestamp_ms=now_ms()).status == 200
 
