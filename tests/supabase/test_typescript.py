@@ -11,7 +11,7 @@ from tests.supabase.conftest import PROJECT, ROOT, STACK, run_deno
 
 HERE = Path(__file__).resolve().parent / "deno"
 CONFIG = ("--config", str(PROJECT / "functions/deno.json"))
-ALL = (str(PROJECT / "functions"), str(STACK / "gateway.ts"), str(HERE))
+ALL = (str(PROJECT / "functions"), *map(str, sorted(STACK.glob("*.ts"))), str(HERE))
 
 
 @pytest.mark.parametrize("command", [("check",), ("lint",), ("fmt", "--check")], ids=lambda command: command[0])

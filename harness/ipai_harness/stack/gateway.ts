@@ -15,6 +15,8 @@
  * Not like the platform: all functions share one process, and there is no limit on memory or time.
  */
 
+import { jwtFault } from "./jwt.ts";
+
 type Handler = (request: Request, info?: unknown) => Response | Promise<Response>;
 
 interface FunctionSettings {
@@ -115,35 +117,6 @@ async function load({ verifyJwt, entrypoint }: FunctionSettings): Promise<Loaded
     return { verifyJwt, handler: null, bootError: error instanceof Error ? error.message : String(error) };
   } finally {
     Object.defineProperty(Deno, "serve", { value: realServe, configurable: true, writable: true });
-  }
-}
-
-// ------------------------------------------------------------------------------------------------ the JWT check
-
-function decodePart(text: string): Uint8Array<ArrayBuffer> {
-  return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (character) => character.charCodeAt(0));
-}
-
-/** Null, or what the platform says is wrong. */
-export async function jwtFault(authorization: string | null, secret: string, now: number): Promise<string | null> {
-  if (authorization === null) return "Missing authorization header";
-  const token = /^Bearer ([\w-]+)\.([\w-]+)\.([\w-]+)$/.exec(authorization);
-  if (!token) return "Invalid Token or Protected Header formatting";
-  try {
-    const [, header, claims, signature] = token as unknown as [string, string, string, string];
-    const read = (part: string) => JSON.parse(new TextDecoder().decode(decodePart(part)));
-    if (secret === "" || read(header).alg !== "HS256") return "Invalid JWT";
-    const bytes = new TextEncoder();
-    const algorithm = { name: "HMAC", hash: "SHA-256" };
-    const key = await crypto.subtle.importKey("raw", bytes.encode(secret), algorithm, false, ["verify"]);
-    const signed = bytes.encode(`${header}.${claims}`);
-    if (!await crypto.subtle.verify("HMAC", key, decodePart(signature), signed)) return "Invalid JWT";
-    const { exp, nbf } = read(claims);
-    if (typeof exp === "number" && exp * 1000 <= now) return "Invalid JWT";
-    if (typeof nbf === "number" && nbf * 1000 > now) return "Invalid JWT";
-    return null;
-  } catch {
-    return "Invalid Token or Protected Header formatting";
   }
 }
 

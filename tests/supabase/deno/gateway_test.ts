@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { createHmac } from "node:crypto";
-import { functionSettings, jwtFault } from "../../../harness/ipai_harness/stack/gateway.ts";
+import { functionSettings } from "../../../harness/ipai_harness/stack/gateway.ts";
+import { jwtFault } from "../../../harness/ipai_harness/stack/jwt.ts";
 
 const SECRET = "a JWT secret that is long enough, really";
 const NOW = 1767225600123;
