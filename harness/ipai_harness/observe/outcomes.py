@@ -84,10 +84,13 @@ class Journey:
         }
 
 
-def journeys(odoo_dsn: str, supabase_dsn: str, instance: str) -> list[Journey]:
-    """Every event that either side knows of this instance, in the order of emitting."""
-    outbox = {row[0]: row for row in _query(odoo_dsn, _OUTBOX, (instance,))}
-    received = {row[0]: row for row in _query(supabase_dsn, _RECEIVED, (instance,))}
+def journeys(odoo_dsn: str | None, supabase_dsn: str | None, instance: str) -> list[Journey]:
+    """Every event that either side knows of this instance, in the order of emitting.
+
+    None for a side that cannot be looked at: nothing is known of it then.
+    """
+    outbox = {row[0]: row for row in _query(odoo_dsn, _OUTBOX, (instance,))} if odoo_dsn else {}
+    received = {row[0]: row for row in _query(supabase_dsn, _RECEIVED, (instance,))} if supabase_dsn else {}
     found = []
     for key in dict.fromkeys([*outbox, *received]):
         here, there = outbox.get(key), received.get(key)

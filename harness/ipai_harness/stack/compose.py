@@ -29,6 +29,8 @@ Part = Cluster | OdooServer | Functions | Daemon
 
 LOGIN = "admin"
 INSTANCE = "default"
+EXCHANGES = "exchanges.jsonl"
+"""In a stack's run directory: what was sent to the functions and what they answered, where that is recorded."""
 
 
 def _password() -> str:
@@ -47,6 +49,7 @@ class Plan:
     workers: int
     python: str | None
     project: Path | None
+    record: bool
     progress: Progress
 
 
@@ -95,7 +98,8 @@ def compose(plan: Plan, register: Callable[[str, Part], None], go: Callable[...,
                 "SUPABASE_ANON_KEY": supabase.jwt(jwt_secret, "anon"),
                 "SUPABASE_SERVICE_ROLE_KEY": supabase.jwt(jwt_secret, "service_role"), "IPAI_BRIDGE_SECRET": secret,
             }  # fmt: skip
-            edge = Functions.create(project, port, plan.run, env, settings)
+            exchanges = plan.run / EXCHANGES if plan.record else None
+            edge = Functions.create(project, port, plan.run, env, settings, exchanges=exchanges)
             register("functions", edge)
             edge.start()
 
@@ -115,7 +119,7 @@ def compose(plan: Plan, register: Callable[[str, Part], None], go: Callable[...,
 
     def odoo(cluster: Future[Cluster]) -> None:
         bridge = {
-            "url": url, "secret_file": str(secret_file), "instance": INSTANCE, "relay": plan.relay_mode,
+            "url": url, "secret_file": str(secret_file), "relay": plan.relay_mode,
         }  # fmt: skip
         server = OdooServer.create(
             package.result(), python.result(), cluster.result(), odoo_password, plan.run, env,

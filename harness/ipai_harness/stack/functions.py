@@ -106,14 +106,27 @@ class Functions(Run):
 
     @classmethod
     def create(
-        cls, project: Path, port: int, run: Path, env: Mapping[str, str], settings: Mapping[str, str]
+        cls,
+        project: Path,
+        port: int,
+        run: Path,
+        env: Mapping[str, str],
+        settings: Mapping[str, str],
+        *,
+        exchanges: Path | None = None,
     ) -> Functions:
-        """Functions that are configured, not started; `settings` is their environment (SUPABASE_DB_URL …)."""
+        """Functions that are configured, not started; `settings` is their environment (SUPABASE_DB_URL …).
+
+        `exchanges`: a file in which every exchange is recorded, as evidence.
+        """
         argv = [
             str(find_deno()), "run", "--quiet", "--no-prompt", "--cached-only", *_config(project), "--allow-net",
             f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project",
             str(project), "--port", str(port), "--host", "127.0.0.1",
         ]  # fmt: skip
+        if exchanges is not None:
+            argv[argv.index(str(GATEWAY)) : argv.index(str(GATEWAY))] = [f"--allow-write={exchanges}"]
+            argv += ["--exchanges", str(exchanges)]
         deno = {"DENO_DIR": str(paths.cache() / "deno"), "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
         registry = _npm_registry()  # its address is part of the cache's layout
         if registry:

@@ -7,6 +7,8 @@
  * Port 0 is a free one. The first line on standard output says where it listens; then comes one line of JSON per request:
  * method, path, status, milliseconds and idempotency key; never a query, a body or another header.
  *
+ * With --exchanges FILE (and --allow-write=FILE) every exchange with a function is recorded there: see exchanges.ts.
+ *
  *   /functions/v1/NAME…     the function NAME, which sees the path /NAME… as on the platform
  *   /functions/v1/_health   200 {"ok":true,"functions":[…]}; 503 and "boot_errors" if a function could not be loaded
  *
@@ -15,6 +17,7 @@
  * Not like the platform: all functions share one process, and there is no limit on memory or time.
  */
 
+import { recorded } from "./exchanges.ts";
 import { jwtFault } from "./jwt.ts";
 
 type Handler = (request: Request, info?: unknown) => Response | Promise<Response>;
@@ -122,7 +125,10 @@ async function load({ verifyJwt, entrypoint }: FunctionSettings): Promise<Loaded
 
 // ------------------------------------------------------------------------------------------------- the gateway
 
-function gateway(functions: ReadonlyMap<string, LoadedFunction>, jwtSecret: string): Handler {
+function gateway(
+  functions: ReadonlyMap<string, LoadedFunction>,
+  jwtSecret: string,
+): (request: Request, info?: unknown) => Promise<Response> {
   const health = () => {
     const booted = [...functions].filter(([, loaded]) => loaded.handler !== null).map(([name]) => name);
     const failed = [...functions].filter(([, loaded]) => loaded.handler === null);
@@ -178,7 +184,7 @@ function option(name: string, fallback?: string): string {
   const index = Deno.args.indexOf(`--${name}`);
   const value = index >= 0 ? Deno.args[index + 1] : fallback;
   if (value === undefined) {
-    console.error(`gateway.ts: --${name} is required (--project DIR [--port N] [--host ADDRESS])`);
+    console.error(`gateway.ts: --${name} is required (--project DIR [--port N] [--host ADDRESS] [--exchanges FILE])`);
     Deno.exit(2);
   }
   return value;
@@ -213,12 +219,14 @@ async function main(): Promise<void> {
     functions.set(name, loaded);
   }
 
+  const handler = gateway(functions, Deno.env.get("SUPABASE_JWT_SECRET") ?? "");
+  const exchanges = option("exchanges", "");
   const server = realServe({
     port,
     hostname,
     onListen: (address) =>
       log({ event: "listening", host: address.hostname, port: address.port, functions: [...functions.keys()] }),
-  }, gateway(functions, Deno.env.get("SUPABASE_JWT_SECRET") ?? ""));
+  }, exchanges === "" ? handler : recorded(handler, PREFIX, exchanges));
 
   let stopping = false;
   const stop = async () => {

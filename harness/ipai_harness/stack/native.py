@@ -28,7 +28,7 @@ from typing import Any, TypeVar
 from ipai_harness.errors import PartFailed, StackBusy, StackDegraded, StackNotRunning
 from ipai_harness.stack import odoo as odoo_part
 from ipai_harness.stack import paths, ports, process, state, supabase, template
-from ipai_harness.stack.compose import Part, Plan, compose
+from ipai_harness.stack.compose import EXCHANGES, Part, Plan, compose
 from ipai_harness.stack.functions import Functions
 from ipai_harness.stack.locks import try_locked
 from ipai_harness.stack.odoo import OdooServer
@@ -56,9 +56,13 @@ class NativeStack:
         workers: int = 0,
         python: str | None = None,
         project: Path | None = None,
+        record: bool = False,
         progress: Progress | None = None,
     ) -> None:
-        """`relay_mode` is what Odoo is told ("process", "inline", "off"); a relay process runs for "process" only."""
+        """`relay_mode` is what Odoo is told ("process", "inline", "off"); a relay process runs for "process" only.
+
+        `record`: keep every exchange with the functions, as evidence; see `exchanges`.
+        """
         self.name = state.check_name(name or f"s-{secrets.token_hex(4)}")
         self.modules = tuple(modules)
         self.with_relay = with_relay and relay_mode == "process"
@@ -66,6 +70,7 @@ class NativeStack:
         self.workers = workers
         self.python = python
         self.project = project
+        self.record = record
         self.progress = progress or quiet()
         self.token = ""
         self.run = Path()
@@ -172,7 +177,7 @@ class NativeStack:
     def _plan(self) -> Plan:
         return Plan(
             self.token, self.run, self.modules, self.with_relay, self.relay_mode, self.workers, self.python,
-            self.project, self.progress,
+            self.project, self.record, self.progress,
         )  # fmt: skip
 
     def _register(self, name: str, part: Part) -> None:
@@ -268,6 +273,12 @@ class NativeStack:
         """Drop a cloned database, ending its sessions, with its filestore."""
         self.odoo_db.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         shutil.rmtree(self.run / "odoo-data" / "filestore" / name, ignore_errors=True)
+
+    @property
+    def exchanges(self) -> Path | None:
+        """Where the exchanges with the functions are recorded; None where they are not."""
+        file = self.run / EXCHANGES
+        return file if file.exists() or self.record else None
 
     @property
     def odoo_db(self) -> Cluster:

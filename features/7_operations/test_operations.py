@@ -1,0 +1,5 @@
+"""The scenarios of this folder, as tests."""
+
+from pytest_bdd import scenarios
+
+scenarios(".")

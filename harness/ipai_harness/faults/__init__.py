@@ -1,0 +1,1 @@
+"""Faults on purpose, between the parts of a stack."""

@@ -1,0 +1,244 @@
+"""What one scenario has for itself on a stack that it shares: a name, its records, and what to undo after it.
+
+Its events carry an instance name that nobody else has, so both sides can be asked for this scenario's alone. On Odoo's
+side the name is the system parameter `ipai_bridge.instance`; scenarios on one Odoo database run one after another.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import psycopg2
+
+from ipai_bridge.sync.client import FunctionClient
+from ipai_bridge.sync.run import Report
+from ipai_harness.drive.odoo import OdooSession
+from ipai_harness.drive.webhook import Reply, Sender
+from ipai_harness.observe.outcomes import Journey, describe, journeys
+from ipai_harness.stack.native import NativeStack
+from ipai_harness.stack.process import Process
+from ipai_harness.stack.relay import Daemon
+from ipai_harness.steps.waiting import until
+
+__all__ = ["Thing", "World"]
+
+
+class Thing(NamedTuple):
+    """A record that a sentence has named."""
+
+    model: str
+    id: int
+
+
+class World:
+    """One scenario."""
+
+    def __init__(self, stack: NativeStack, odoo: OdooSession) -> None:
+        self.stack = stack
+        self.env = stack.env()
+        self.instance = f"f-{secrets.token_hex(4)}"
+        self.odoo = odoo
+        self.things: dict[str, Thing] = {}
+        self.waited: list[float] = []
+        """Seconds that each act in Odoo took."""
+        self.journey: Journey | None = None
+        """The event that the last sentence was about."""
+        self.sender = Sender(self.env["functions_url"], self.env["secret"], self.instance)
+        self.replies: list[Reply] = []
+        self.sent: tuple[bytes, dict[str, str]] = (b"", {})
+        """Body and headers of the last request that was sent directly."""
+        self.report: Report | None = None
+        self.refusal: str = ""
+        """What the last act was refused with."""
+        self.notes: dict[str, Any] = {}
+        """What sentences of one kind tell one another."""
+        self.undo = ExitStack()
+        odoo.call("ir.config_parameter", "set_param", "ipai_bridge.instance", self.instance)
+
+    def close(self) -> None:
+        """Undo what the scenario changed, and start what it stopped."""
+        self.mend()
+        self.undo.close()
+
+    # ------------------------------------------------------------------------------------------------ in Odoo
+
+    def name(self, name: str, model: str, record_id: int) -> int:
+        """From now on sentences may call this record so."""
+        self.things[name] = Thing(model, record_id)
+        return record_id
+
+    def thing(self, name: str) -> Thing:
+        """The record of this name. Fails the step when no sentence has named it."""
+        if name not in self.things:
+            raise AssertionError(f"no sentence before this one named {name!r}: {', '.join(self.things) or 'none'} are")
+        return self.things[name]
+
+    def act(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Do something in Odoo, and note how long the user waited."""
+        started = time.monotonic()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.waited.append(time.monotonic() - started)
+
+    def rename(self, name: str, new: str) -> None:
+        """A user writes another name."""
+        thing = self.thing(name)
+        self.act(self.odoo.write, thing.model, thing.id, {"name": new})
+
+    def rule(self, *args: Any, **kwargs: Any) -> None:
+        """An automation rule for the time of the scenario."""
+        rule = self.odoo.automation(*args, **kwargs)
+        self.undo.callback(self.odoo.unlink, "base.automation", [rule])
+
+    # ------------------------------------------------------------------------------------------- on both sides
+
+    def events(self, *names: str) -> list[Journey]:
+        """Every event of this scenario that either side knows; of the named records only, where some are named."""
+        there = self.env["supabase_dsn"] if self.stack.supabase_db.is_ready() else None
+        found = journeys(self.env["odoo_dsn"], there, self.instance)
+        wanted = {(thing.model, str(thing.id)) for thing in map(self.thing, names)}
+        return [journey for journey in found if not wanted or (journey.aggregate_type, journey.aggregate_id) in wanted]
+
+    def until_completed(self, count: int, *names: str, timeout: float = 90.0) -> list[Journey]:
+        """Wait until exactly `count` events of the scenario are completed, and none is under way."""
+
+        def so(found: Sequence[Journey]) -> bool:
+            return len(found) >= count and all(
+                journey.webhook_status == "completed" and journey.outbox_status in ("delivered", None)
+                for journey in found
+            )
+
+        seen = until(lambda: self.events(*names), so, what=f"{count} events completed", timeout=timeout)
+        assert len(seen) == count, f"{len(seen)} events, not {count}:\n" + "\n".join(map(describe, seen))
+        return seen
+
+    def odoo_sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run SQL on Odoo's database, as Odoo's own role."""
+        return _sql(self.env["odoo_dsn"], statement, parameters)
+
+    def supabase_sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Run SQL on Supabase's database, as the role that applies migrations."""
+        return _sql(self.env["supabase_dsn"], statement, parameters)
+
+    def ours(self, select: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """A query on this scenario's rows: it ends in `where` or `and`; the condition on `i`, the instance, follows."""
+        return self.supabase_sql(f"{select} i.name = %s", *parameters, self.instance)
+
+    # ------------------------------------------------------------------------------------------------ requests
+
+    def post(self, body: bytes, headers: dict[str, str], **options: Any) -> Reply:
+        """Send a request to the receiver directly, and remember it and its answer."""
+        self.sent = (body, headers)
+        self.replies.append(self.sender.post(body, headers, **options))
+        return self.replies[-1]
+
+    @property
+    def reply(self) -> Reply:
+        """The last answer."""
+        assert self.replies, "no sentence before this one sent a request"
+        return self.replies[-1]
+
+    def client(self, function: str) -> FunctionClient:
+        """A client of one of the syncs' functions, as this scenario's instance."""
+        from ipai_bridge.secret import Secret
+
+        client = FunctionClient(
+            self.env["functions_url"], function, Secret(self.env["secret"]), instance=self.instance, timeout=20
+        )
+        self.undo.callback(client.close)
+        return client
+
+    def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """Run `ipai-bridge` as an operator of this stack would."""
+        env = {
+            **self.relay.process.env, "IPAI_BRIDGE_URL": self.env["functions_url"],
+            "IPAI_BRIDGE_SECRET_FILE": self.env["secret_file"], "IPAI_BRIDGE_DSN": self.env["odoo_dsn"], **environment,
+        }  # fmt: skip
+        return subprocess.run(
+            [sys.executable, "-m", "ipai_bridge", *arguments], env=env, cwd=self.stack.run, capture_output=True,
+            text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    def harness(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `ipai-harness`."""
+        return subprocess.run(
+            [sys.executable, "-m", "ipai_harness", *arguments], env=self.relay.process.env, cwd=self.stack.run,
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+
+    # ------------------------------------------------------------------------------------------- disturbances
+
+    @property
+    def relay(self) -> Daemon:
+        """The stack's relay."""
+        assert self.stack.relay is not None
+        return self.stack.relay
+
+    def relay_with(self, **settings: str) -> None:
+        """Restart the relay with other settings, until the end of the scenario or the next call."""
+        self._restart(self.relay, "relay", {f"IPAI_BRIDGE_{name.upper()}": value for name, value in settings.items()})
+
+    def receiver_with(self, *known: str) -> None:
+        """Restart the Edge Functions with these active secrets, until the end of the scenario."""
+        self._restart(self.stack.functions, "functions", {"IPAI_BRIDGE_SECRET": " ".join(known)})
+
+    def _restart(self, part: Any, name: str, changes: dict[str, str]) -> None:
+        if name not in self.notes:
+            before = dict(part.process.env)
+            self.notes[name] = before
+            self.undo.callback(self._put_back, part, before)
+        part.process.env = {**self.notes[name], **changes}
+        if "IPAI_BRIDGE_SECRET" in changes:
+            part.process.env.pop("IPAI_BRIDGE_SECRET_FILE", None)
+        part.restart()
+
+    @staticmethod
+    def _put_back(part: Any, before: dict[str, str]) -> None:
+        part.process.env = before
+        part.restart()
+
+    def second_relay(self) -> None:
+        """One more relay on the same outbox, until the end of the scenario."""
+        first = self.relay.process
+        log = first.log.with_name("relay-2.log")
+        second = Daemon(Process("relay-2", list(first.argv), dict(first.env), first.cwd, log))
+        second.start()
+        self.undo.callback(second.stop)
+
+    def mend(self) -> None:
+        """Start whatever was stopped."""
+        for part in self.stack.parts.values():
+            if not part.process.alive:
+                part.start()
+
+    def secrets(self) -> list[str]:
+        """What must never be printed."""
+        return [self.env["secret"], self.env["secret"].removeprefix("whsec_"), self.env["odoo_password"]]
+
+    @contextlib.contextmanager
+    def quiet_relay(self) -> Iterator[None]:
+        """Nothing is delivered within the block."""
+        self.relay.stop()
+        try:
+            yield
+        finally:
+            self.relay.start()
+
+
+def _sql(dsn: str, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+    connection = psycopg2.connect(dsn)
+    try:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute(statement, tuple(parameters) or None)
+            return cursor.fetchall() if cursor.description else []
+    finally:
+        connection.close()
