@@ -34,11 +34,11 @@ comment on function catalog.matches(text, text) is 'Whether the pattern names th
 
 create function catalog.fold(p_name text) returns text
 language sql immutable strict parallel safe set search_path = '' as $$
-  select case when p_name ~ '^[a-z0-9_]+(\.[a-z0-9_]+)*$' then p_name
+  select case when p_name ~ '^[a-z0-9_]+$' then p_name
     -- With a mark of what it was: else two names could become one.
     else regexp_replace(lower(p_name), '[^a-z0-9_]', '_', 'g') || '_' || left(md5(p_name), 8) end
 $$;
-comment on function catalog.fold(text) is 'The name as it stands in a FQDN: as it is where it may, else in lower case, _ for what may not, and 8 digits that tell it from others.';
+comment on function catalog.fold(text) is 'The name as one part of a FQDN: as it is where it may, else in lower case, with _ for what may not, and 8 digits that tell it from others.';
 
 -- ------------------------------------------------------------------------------------------------------ assets
 create function catalog.search_vector(p_fqdn text, p_title text, p_metadata jsonb) returns tsvector
@@ -94,16 +94,29 @@ create table catalog.lineage_edges (
   to_fqdn text not null references catalog.assets (fqdn) on update cascade on delete cascade,
   kind text not null
     constraint lineage_edges_kind_known
-      check (kind in ('emits', 'stored_in', 'synced_to', 'verified_by', 'read_by', 'refers_to', 'feeds')),
+      check (kind in ('emits', 'stored_in', 'synced_to', 'verified_by', 'read_by', 'refers_to')),
   details jsonb not null default '{}'
     constraint lineage_edges_details_object check (jsonb_typeof(details) = 'object'),
   first_seen timestamptz not null default clock_timestamp(),
   constraint lineage_edges_once primary key (from_fqdn, to_fqdn, kind)
 );
 comment on table catalog.lineage_edges is 'From where data comes to where it goes; both ends are assets that are there. What is no longer so is deleted.';
-comment on column catalog.lineage_edges.kind is 'emits: model ▶ event type. stored_in: event type ▶ odoo.webhook_events. synced_to: model ▶ its shadow table. verified_by: odoo.webhook_events ▶ the shadow table of a model whose events it holds. read_by: table or view ▶ the view that reads it. refers_to: model ▶ model, by relational fields. feeds: said by people.';
+comment on column catalog.lineage_edges.kind is 'emits: model ▶ event type. stored_in: event type ▶ odoo.webhook_events. synced_to: model ▶ its shadow table. verified_by: odoo.webhook_events ▶ the shadow table of a model whose events it holds. read_by: table or view ▶ the view that reads it. refers_to: model ▶ model, by relational fields.';
 comment on column catalog.lineage_edges.details is 'Of refers_to: fields, the names of the relational fields.';
 create index lineage_edges_upwards on catalog.lineage_edges (to_fqdn, kind);
+
+create function catalog.cut_edges() returns trigger
+language plpgsql security definer set search_path = '' as $$
+begin
+  delete from catalog.lineage_edges e where e.from_fqdn = new.fqdn;
+  delete from catalog.lineage_edges e where e.to_fqdn = new.fqdn;
+  return null;
+end
+$$;
+comment on function catalog.cut_edges() is 'Trigger: what is archived is no end of an edge any more, whoever archived it.';
+
+create trigger cut_edges after update of archived_at on catalog.assets
+  for each row when (old.archived_at is null and new.archived_at is not null) execute function catalog.cut_edges();
 
 -- ------------------------------------------------------------------------------------------ tools and permissions
 create table catalog.tools (

@@ -18,6 +18,29 @@ $$;
 comment on function catalog.put_assets(jsonb) is
   'Makes these assets be there and active, in one statement; answers inserted or updated for each that was written. What is as it was is not written.';
 
+create function catalog.put_edges(p_kinds text[], p_instance_id bigint, p_edges jsonb, out added bigint, out removed bigint)
+language plpgsql volatile security definer set search_path = '' as $$
+begin
+  delete from catalog.lineage_edges e
+  using catalog.assets f
+  where f.fqdn = e.from_fqdn and e.kind = any (p_kinds) and f.instance_id is not distinct from p_instance_id
+    and (e.from_fqdn, e.to_fqdn, e.kind) not in (
+      select n.from_fqdn, n.to_fqdn, n.kind from jsonb_to_recordset(p_edges) as n (from_fqdn text, to_fqdn text, kind text));
+  get diagnostics removed = row_count;
+  insert into catalog.lineage_edges as e (from_fqdn, to_fqdn, kind, details)
+  select n.from_fqdn, n.to_fqdn, n.kind, coalesce(n.details, '{}')
+  from jsonb_to_recordset(p_edges) as n (from_fqdn text, to_fqdn text, kind text, details jsonb)
+  join catalog.assets f on f.fqdn = n.from_fqdn and f.archived_at is null
+  join catalog.assets t on t.fqdn = n.to_fqdn and t.archived_at is null
+  order by n.from_fqdn, n.to_fqdn, n.kind
+  on conflict on constraint lineage_edges_once do update set details = excluded.details
+    where e.details is distinct from excluded.details;
+  get diagnostics added = row_count;
+end
+$$;
+comment on function catalog.put_edges(text[], bigint, jsonb) is
+  'Makes these the edges of these kinds that begin at assets of an instance (null: at those of none). Only between assets that are there; how many were written and how many deleted.';
+
 create function catalog.register_asset(
   p_fqdn text, p_type text, p_title text default null, p_metadata jsonb default '{}', out verdict text, out answer jsonb
 )
@@ -99,7 +122,7 @@ returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
   -- A relation is no flow of data, and within a few steps leads from any model to every other one: only when asked for.
-  v_kinds text[] := coalesce(p_kinds, array['emits', 'stored_in', 'synced_to', 'verified_by', 'read_by', 'feeds']);
+  v_kinds text[] := coalesce(p_kinds, array['emits', 'stored_in', 'synced_to', 'verified_by', 'read_by']);
   v_way text;
   v_seen text[];
   v_front text[];
@@ -144,6 +167,15 @@ $$;
 comment on function catalog.get_lineage(text, text, integer, text[]) is
   'What an active asset comes from (up) and what comes of it (down), up to p_depth steps away, by the kinds of edges given (all but refers_to). more: there is something beyond. Null if there is no such asset.';
 
+create function catalog.principals_of(p_claims jsonb) returns text[]
+language sql immutable strict parallel safe set search_path = '' as $$
+  select array_remove(array['user:' || (p_claims ->> 'sub'), 'role:' || (p_claims ->> 'role')], null)
+    || array(select 'claim:' || c from jsonb_array_elements_text(
+      case when jsonb_typeof(p_claims -> 'app_metadata' -> 'ipai_permissions') = 'array'
+        then p_claims -> 'app_metadata' -> 'ipai_permissions' else '[]' end) c)
+$$;
+comment on function catalog.principals_of(jsonb) is 'Who the claims of a verified token speak for: user:<sub>, role:<role>, and claim:<permission> for each of app_metadata.ipai_permissions.';
+
 create function catalog.check_permission(p_principals text[], p_operation text, p_fqdn text) returns jsonb
 language sql stable security definer set search_path = '' as $$
   with granted as (
@@ -177,4 +209,5 @@ grant execute on function catalog.register_tool(text, text, jsonb, jsonb, text, 
 grant execute on function catalog.search_assets(text, text, text, integer) to service_role;
 grant execute on function catalog.get_tools(text, text) to service_role;
 grant execute on function catalog.get_lineage(text, text, integer, text[]) to service_role;
+grant execute on function catalog.principals_of(jsonb) to service_role;
 grant execute on function catalog.check_permission(text[], text, text) to service_role;

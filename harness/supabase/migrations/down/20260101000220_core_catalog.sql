@@ -1,5 +1,6 @@
 -- The way back of 20260101000220_core_catalog.sql.
 drop table catalog.permissions, catalog.tools, catalog.lineage_edges, catalog.assets;
+drop function catalog.cut_edges();
 drop function catalog.search_vector(text, text, jsonb);
 drop function catalog.fold(text);
 drop function catalog.matches(text, text);
