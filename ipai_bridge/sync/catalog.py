@@ -55,11 +55,11 @@ def sync_catalog(
     Raises `OdooRefused`, `OdooUnavailable`, `SyncRefused`, `SyncUnavailable`; what was sent by then stands.
     """
     with Run.begun(client, source, full=True, take_over=take_over, via=ACTION, progress=progress) as run:
+        views = client.request(encode({"action": "sync_scout_views"}))
         for page in read_pages(source, MODEL, MODEL_FIELDS, size=page_size):
             run.page(MODEL, list(_rows(source, page.rows)), page.after, page.upto, page.errors)
         report = run.finish({})
-    answer = client.request(encode({"action": "sync_scout_views"}))
-    return replace(report, more={**report.more, "views": {name: answer[name] for name in answer if name != "ok"}})
+    return replace(report, more={**report.more, "views": {name: views[name] for name in sorted(views) if name != "ok"}})
 
 
 def _rows(source: Source, models: Sequence[Row]) -> Iterator[dict[str, Any]]:

@@ -90,11 +90,12 @@ comment on function catalog.register_tool(text, text, jsonb, jsonb, text, jsonb,
 create function catalog.search_assets(p_query text, p_type text default null, p_within text default '*', p_limit integer default 20) returns jsonb
 language sql stable security definer set search_path = '' as $$
   with asked as (
-    select lower(trim(p_query)) as name, websearch_to_tsquery('pg_catalog.english', translate(lower(p_query), '._', '  ')) as words
+    select translate(lower(trim(p_query)), '._', '  ') as name,
+      websearch_to_tsquery('pg_catalog.english', translate(lower(p_query), '._', '  ')) as words
   ), found as (
     select a.fqdn, a.type, a.title, a.instance_id,
       -- Who asks for a name wants what bears it, before all that speaks of it.
-      (case when a.fqdn = q.name or right(a.fqdn, length(q.name) + 1) = '.' || q.name then 1 else 0 end)
+      (case when right(' ' || translate(a.fqdn, '._', '  '), length(q.name) + 1) = ' ' || q.name or lower(a.title) = q.name then 1 else 0 end)
         + ts_rank('{0.05, 0.2, 0.6, 1.0}', a.search, q.words, 1) as rank
     from catalog.assets a, asked q
     where a.archived_at is null and a.search @@ q.words
