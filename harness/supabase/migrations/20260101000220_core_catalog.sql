@@ -125,9 +125,11 @@ create table catalog.tools (
   description text not null
     constraint tools_description_form check (length(description) between 1 and 10000),
   input_schema jsonb not null
-    constraint tools_input_schema_object check (jsonb_typeof(input_schema) = 'object' and input_schema ->> 'type' = 'object'),
+    constraint tools_input_schema_object
+      check (jsonb_typeof(input_schema) = 'object' and coalesce(input_schema ->> 'type' = 'object', false)),
   output_schema jsonb not null default '{"type": "object"}'
-    constraint tools_output_schema_object check (jsonb_typeof(output_schema) = 'object' and jsonb_typeof(output_schema -> 'type') = 'string'),
+    constraint tools_output_schema_object
+      check (jsonb_typeof(output_schema) = 'object' and coalesce(jsonb_typeof(output_schema -> 'type') = 'string', false)),
   fqdn text references catalog.assets (fqdn) on update cascade,
   metadata jsonb not null default '{}'
     constraint tools_metadata_object check (jsonb_typeof(metadata) = 'object'),
