@@ -216,7 +216,7 @@ def test_the_claims_of_a_token_are_principals(catalog: Catalog) -> None:
     claims = {"sub": "7b1c", "role": "authenticated", "app_metadata": {"ipai_permissions": ["crm:read"]}}
     for principal in ("user:7b1c", "role:authenticated", "claim:crm:read"):
         catalog.sql("delete from catalog.permissions")
-        body = {"claims": claims, "operation": "read", "fqdn": FQDN}
+        body: dict[str, Any] = {"claims": claims, "operation": "read", "fqdn": FQDN}
         assert not catalog.ask("check_permission", **body)[1]["allowed"]
         grant(catalog.sql, principal, "read", FQDN)
         assert catalog.ask("check_permission", **body)[1]["granted_by"] == {

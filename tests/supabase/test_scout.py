@@ -22,10 +22,8 @@ def post(
 
 
 def revenue(sql: Sql) -> list[Any]:
-    return sql(
-        "select instance, month, currency, invoices, refunds, revenue, without_amount from scout_gold.v_revenue_summary "
-        "order by instance, month, currency"
-    )
+    columns = "instance, month, currency, invoices, refunds, revenue, without_amount"
+    return sql(f"select {columns} from scout_gold.v_revenue_summary order by instance, month, currency")
 
 
 EUR = {"id": 1, "display_name": "EUR"}
