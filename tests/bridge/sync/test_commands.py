@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from ipai_bridge import cli
-from ipai_bridge.sync import finance, modules, source
+from ipai_bridge.sync import catalog, finance, modules, source
 from ipai_bridge.sync.commands import Telling
 from ipai_bridge.sync.run import Report
 
@@ -37,6 +37,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, status: str = "success", **more: Any)
 
     monkeypatch.setattr(finance, "sync_finance", sync)
     monkeypatch.setattr(modules, "sync_modules", sync)
+    monkeypatch.setattr(catalog, "sync_catalog", sync)
     return asked
 
 
@@ -45,6 +46,7 @@ def ended(monkeypatch: pytest.MonkeyPatch, status: str = "success", **more: Any)
     [
         ("finance", "success", {}, 0, ""),
         ("modules", "success", {}, 0, ""),
+        ("catalog", "success", {}, 0, ""),
         (
             "finance",
             "partial",
@@ -79,6 +81,16 @@ def test_the_arguments_arrive(settled: list[Any], monkeypatch: pytest.MonkeyPatc
     assert settled == [("http://localhost:1", "other", "the-odoo_login", "the-odoo_password")]
     cli.main(["sync", "modules", "--edition", "enterprise"])
     assert asked[1]["edition"] == "enterprise"
+    cli.main(["sync", "catalog"])
+    assert {**asked[2], "progress": None} == {"take_over": False, "page_size": 100, "progress": None}
+
+
+def test_what_else_was_done_is_said(
+    settled: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ended(monkeypatch, more={"lineage": {"edges_added": 2, "edges_removed": 1}})
+    assert cli.main(["sync", "catalog"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "lineage: 2 edges added, 1 edges removed"
 
 
 @pytest.mark.parametrize("name", ["odoo_url", "odoo_db", "odoo_login", "odoo_password"])

@@ -42,7 +42,8 @@ class Records:
 class Env:
     def __init__(self, context: dict[str, Any]) -> None:
         self.context = context
-        self.cr = SimpleNamespace(now=lambda: datetime(2026, 5, 6, 7, 8, 9, 10))  # noqa: DTZ001
+        now = datetime(2026, 5, 6, 7, 8, 9, 10)  # noqa: DTZ001
+        self.cr = SimpleNamespace(now=lambda: now, dbname="prod")
 
     def __call__(self, *, context: dict[str, Any]) -> Env:
         return Env(context)
@@ -72,7 +73,7 @@ def test_inside_odoo_the_values_are_those_of_rpc(env: Env) -> None:
     }  # fmt: skip
     assert source.call("res.partner", "get_external_id", [3, 4]) == {"3": "x.3", "4": "x.4"}
     assert source.clock() == "2026-05-06 07:08:09"
-    assert source.edition == "enterprise"
+    assert (source.edition, source.database) == ("enterprise", "prod")
 
 
 @pytest.mark.parametrize("model", ["res.partner", "no.model"])
@@ -100,7 +101,7 @@ def test_by_rpc_a_failed_connection_is_tried_again_and_then_explained(no_proxy: 
         source = RpcSource(
             f"http://127.0.0.1:{server.port}", "d", "u", "hidden-password", timeout=5, sleep=slept.append
         )
-        assert source.edition == "ce"
+        assert (source.edition, source.database) == ("ce", "d")
         server.script.extend([answer(502, b"<html>"), say('{"result":[{"id":1}]}')])
         assert source.call("m", "search_read", [], ["name"]) == [{"id": 1}]
         assert slept == [1.0]
