@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-__all__ = ["module_differences", "shadow_differences"]
+__all__ = ["catalog_differences", "module_differences", "shadow_differences"]
 
 Query = Callable[..., list[tuple[Any, ...]]]
 """Runs a statement with its parameters; the rows."""
@@ -41,6 +41,21 @@ _MODULES_IN_SUPABASE = (
     "select m.odoo_id, m.name, m.title, m.version, m.state, m.author, m.license from odoo.modules m "
     "join odoo.instances i on i.id = m.instance_id where i.name = %s and m.gone_at is null order by m.name"
 )
+_MODELS_IN_ODOO = (
+    "select m.id, m.model, m.name ->> 'en_US', m.info, m.state, m.\"order\", "
+    "case when m.transient then 'transient' when m.abstract then 'abstract' else 'model' end "
+    "from ir_model m order by m.id"
+)
+_FIELDS_IN_ODOO = (
+    "select f.model_id, f.name, f.ttype, f.field_description ->> 'en_US', f.state, coalesce(f.required, false), "
+    "coalesce(f.readonly, false), coalesce(f.store, false), nullif(f.relation, ''), nullif(f.help ->> 'en_US', '') "
+    "from ir_model_fields f"
+)
+_MODELS_IN_CATALOG = (
+    "select a.odoo_id, a.fqdn, a.title, a.metadata from catalog.assets a join odoo.instances i on i.id = a.instance_id "
+    "where i.name = %s and a.origin = 'odoo' and a.archived_at is null order by 1"
+)
+_SEGMENT = "select d.segment from catalog.databases d join odoo.instances i on i.id = d.instance_id where i.name = %s"
 
 
 def shadow_differences(odoo: Query, supabase: Query, instance: str) -> list[str]:
@@ -67,6 +82,22 @@ def shadow_differences(odoo: Query, supabase: Query, instance: str) -> list[str]
 def module_differences(odoo: Query, supabase: Query, instance: str) -> list[str]:
     """How the inventory of modules differs from Odoo's list."""
     return _differences(odoo(_MODULES_IN_ODOO), supabase(_MODULES_IN_SUPABASE, instance))
+
+
+def catalog_differences(odoo: Query, supabase: Query, instance: str) -> list[str]:
+    """How the catalog's active models and their fields differ from Odoo's."""
+    [(segment,)] = supabase(_SEGMENT, instance)
+    there: dict[int, tuple[Any, ...]] = {}
+    fields: dict[int, dict[str, Any]] = {}
+    for number, model, name, info, state, order, kind in odoo(_MODELS_IN_ODOO):
+        fields[number] = {}
+        metadata = {"model": model, "kind": kind, "state": state, "order": order, "fields": fields[number]}
+        there[number] = (number, f"odoo.{segment}.{model}", name, metadata | ({"description": info} if info else {}))
+    for number, name, kind, label, state, required, readonly, store, relation, help in odoo(_FIELDS_IN_ODOO):
+        told = {"type": kind, "label": label, "state": state}
+        told |= {"required": required, "readonly": readonly, "store": store}
+        fields[number][name] = told | {key: text for key, text in (("relation", relation), ("help", help)) if text}
+    return _differences(list(there.values()), supabase(_MODELS_IN_CATALOG, instance))
 
 
 def _reference(odoo: Query, model: str) -> str:

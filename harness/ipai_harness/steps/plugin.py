@@ -26,6 +26,7 @@ pytest_plugins = (
     "ipai_harness.steps.supabase",
     "ipai_harness.steps.syncs",
     "ipai_harness.steps.drift",
+    "ipai_harness.steps.catalog",
 )
 
 TAGS = {

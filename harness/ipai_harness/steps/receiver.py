@@ -192,6 +192,13 @@ def refused_with(world: World, status: int, code: str) -> None:
     assert world.reply.json["error"]["message"]
 
 
+@then(parsers.re(r"it is refused with (?P<status>\d+)$"))
+def refused_as(world: World, status: str) -> None:
+    """Whatever the code is: it is there, and in the contract's form."""
+    assert world.reply.status == int(status), f"{world.reply.status} {world.reply.body[:300]!r}"
+    assert world.reply.code
+
+
 @then("nothing of it is stored")
 def nothing_stored(world: World) -> None:
     """No event of this sender, nor of the sender that it claimed to be."""
