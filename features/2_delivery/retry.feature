@@ -40,3 +40,22 @@ Feature: What cannot be delivered now is delivered later, once
     When somebody renames each customer 2 times
     Then 2 events of "Deco" arrive and are completed
     And nothing arrives of "Azure"
+
+  @odoo @security @stack
+  Scenario: A redirect is never followed
+    Given renamed customers are announced
+    And the customer "Azure Interior"
+    And the receiver redirects to another address
+    When somebody renames the customer "Azure Interior" to "One"
+    Then the event is given up with a reason that names "redirect"
+    And nothing was sent to the other address
+
+  @odoo @law_1 @stack
+  Scenario: An event that waited for an hour is signed afresh
+    Given renamed customers are announced
+    And the customer "Azure Interior"
+    And the relay is stopped
+    When somebody renames the customer "Azure Interior" to "One"
+    And the event waits for an hour
+    And the relay is started
+    Then exactly 1 event arrives and is completed

@@ -180,6 +180,38 @@ def refuses(world: World, name: str) -> None:
     _before_the_receiver(world, Proxy(world.env["functions_url"], intercept=refuse))
 
 
+@given("the receiver redirects to another address")
+def redirects(world: World) -> None:
+    """Which would take whatever comes."""
+    there: list[Request] = []
+
+    def take(request: Request) -> Answer:
+        there.append(request)
+        return Answer(200, [("content-type", "application/json")], b'{"ok":true,"id":1,"duplicate":false}')
+
+    elsewhere = world.undo.enter_context(Proxy(world.env["functions_url"], intercept=take))
+    world.notes["elsewhere"] = there
+    location = f"{elsewhere.url}/odoo-webhook"
+    _before_the_receiver(
+        world,
+        Proxy(world.env["functions_url"], intercept=lambda _request: Answer(307, [("location", location)], b"")),
+    )
+
+
+@then("nothing was sent to the other address")
+def nothing_elsewhere(world: World) -> None:
+    """Not even the signature."""
+    assert world.notes["elsewhere"] == []
+
+
+@when("the event waits for an hour")
+def waits(world: World) -> None:
+    """By the outbox's clock: it was written an hour ago."""
+    world.odoo_sql(
+        "update ipai_bridge.outbox set created_at = created_at - interval '1 hour' where instance = %s", world.instance
+    )
+
+
 # --- secrets
 
 

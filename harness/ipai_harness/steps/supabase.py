@@ -149,9 +149,12 @@ def is_completed(world: World) -> None:
 @when(parsers.parse('the event is failed and says "{reason}"'))
 @then(parsers.parse('the event is failed and says "{reason}"'))
 def is_failed(world: World, reason: str) -> None:
-    """With the handler's own words."""
+    """With the handler's own words; and it will be tried again by itself."""
     row = until(lambda: _event(world), lambda row: row[1] == "failed", what="the event is failed")
     assert reason in str(row[2])
+    assert world.supabase_sql("select next_retry_at > processed_at from odoo.webhook_events where id = %s", row[0]) == [
+        (True,)
+    ]
 
 
 @when("the failed event is due again")
