@@ -79,7 +79,7 @@ FAULTS = [
         "where status = %(status)s and status in ('delivered', 'dead')\n", "where true\n",
     ),
     _one(
-        "a deprecated project is let through", "deprecated_project", "ipai_bridge/endpoint.py",
+        "a deprecated project is let through", "deprecated", "ipai_bridge/endpoint.py",
         'frozenset({"xkxyvoboeubffxxbebsll", "ublqmilcjtpnflofprkr"})', 'frozenset({"xkxyvoboeubffxxbebsll"})',
     ),
     _one(
@@ -96,16 +96,16 @@ FAULTS = [
     ),
     # --- the functions
     _one(
-        "signature check off", "body_that_was_altered", VERIFY,
+        "signature check off", "altered", VERIFY,
         "  if (!await anyMatch(keys, [decodeHex(signature)], signedBytes([timestamp], body)))",
         "  if (keys.length === 0)",
     ),
     _one(
-        "window of 50 minutes", "timestamp_of_6_minutes", VERIFY,
+        "window of 50 minutes", "stale_timestamp", VERIFY,
         "WINDOW_MS = 5 * 60 * 1000", "WINDOW_MS = 50 * 60 * 1000",
     ),
     _one(
-        "timestamps of the future are taken", "6_minutes_ahead", VERIFY,
+        "timestamps of the future are taken", "ahead", VERIFY,
         "  if (Math.abs(now - signedAt) > WINDOW_MS)", "  if (now - signedAt > WINDOW_MS)",
     ),
     _one(
@@ -115,7 +115,7 @@ FAULTS = [
         "      if (signature.join() === expected.join()) return true;\n",
     ),
     _one(
-        "Standard Webhooks headers not checked", "standard_webhooks", VERIFY,
+        "Standard Webhooks headers not checked", "webhook_id_mismatch or bad_webhook_signature", VERIFY,
         "  await verifyStandardWebhook(headers, body, secrets, now, verified.idempotencyKey);\n", "",
     ),
     _one(
@@ -123,7 +123,7 @@ FAULTS = [
         "  requireFinite(payload);\n  return text;", "  requireFinite(payload);\n  return JSON.stringify(event);",
     ),
     _one(
-        "no limit to the body", "more_than_1_mib", f"{_SHARED}body.ts", "MAX_BODY = 1_048_576", "MAX_BODY = 104_857_600"
+        "no limit to the body", "payload_too_large", f"{_SHARED}body.ts", "MAX_BODY = 1_048_576", "MAX_BODY = 104_857_600"
     ),
     # --- the receiver's SQL
     Fault(
@@ -150,7 +150,7 @@ FAULTS = [
         ],
     ),
     _one(
-        "a captured request may be sent again", "captured_cannot", INGEST,
+        "a captured request may be sent again", "captured", INGEST,
         "    if v_seen.instance is distinct from p_instance or v_seen.idempotency_key is distinct from p_idempotency_key then\n",
         "    if false then\n",
     ),
