@@ -1,0 +1,46 @@
+"""The conformance kit on our own function, with a real Deno and a real PostgreSQL behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ipai_bridge.secret import generate_secret
+from ipai_harness.cli import main
+from ipai_harness.conform.cases import all_cases
+from ipai_harness.stack.supabase import jwt
+from tests.supabase.conftest import JWT_SECRET, PROJECT, SECRET, Edge, Server
+
+Ask = Callable[..., list[tuple[Any, ...]]]
+OLD = generate_secret().reveal()
+
+
+@pytest.fixture(scope="module")
+def rotating(server: Server) -> Iterator[Edge]:
+    """Our function in the middle of a rotation."""
+    settings = {"IPAI_BRIDGE_SECRET": f"{SECRET} {OLD}", "SUPABASE_JWT_SECRET": JWT_SECRET}
+    serving = Edge(PROJECT, settings | {"SUPABASE_DB_URL": server.url()})
+    yield serving
+    serving.stop()
+
+
+def test_our_function_conforms(
+    rotating: Edge, inbox: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("IPAI_BRIDGE_SECRET", f"{SECRET} {OLD}")
+    monkeypatch.setenv("IPAI_HARNESS_JWT", jwt(JWT_SECRET, "anon"))
+    code = main(["conform", f"http://127.0.0.1:{rotating.port}/functions/v1", "--json"])
+    said = json.loads(capsys.readouterr().out)
+
+    assert [(case["case"], case["problems"]) for case in said["cases"] if case["outcome"] != "passed"] == []
+    assert code == 0
+    assert said["summary"] == {"passed": len(all_cases()), "failed": 0, "not_run": 0}
+    assert said["notes"] == []
+    assert said["seconds"] < 20
+    stored = "select count(*) from odoo.webhook_events e join odoo.instances i on i.id = instance_id where i.name = %s"
+    [(events,)] = inbox(stored, said["instance"])
+    assert events > 20
+    assert inbox("select count(*) from odoo.instances where name like %s", f"{said['instance']}_%") == [(0,)]
