@@ -28,7 +28,7 @@ import psycopg2.extensions
 from ipai_bridge.endpoint import broken_dsn_rule, broken_url_rule, deprecated_project, shown_dsn, supabase_project_ref
 from ipai_bridge.errors import SettingsError
 from ipai_bridge.secret import Secret, parse_secrets
-from ipai_harness.errors import HarnessError
+from ipai_harness.errors import TargetRefused
 
 Kind = Literal["native", "docker", "remote"]
 
@@ -36,12 +36,6 @@ MARKERS = ("dev", "develop", "development", "stage", "staging", "test", "testing
            "local", "demo", "qa", "uat")  # fmt: skip
 """Words that mark a host as a test's, between dots, hyphens or digits: api.staging.example.com, dev2-db.example.com."""
 _LOCAL_ENDINGS = (".local", ".localhost", ".internal", ".test", ".invalid", ".example")
-
-
-class TargetRefused(HarnessError):  # noqa: N818  named after what is the case, like ipai_harness.errors
-    """The target is not touched: it is deprecated, or looks like production."""
-
-    code = "target_refused"
 
 
 class Capability(enum.Enum):
@@ -174,8 +168,7 @@ def looks_like_production(host: str) -> str | None:
     if set(re.split(r"[^a-z]+", "-".join(labels))) & set(MARKERS):
         return None
     return (
-        f"{host} looks like production (neither local nor private, and no part of its name says "
-        f"{', '.join(MARKERS)})"
+        f"{host} looks like production (neither local nor private, and no part of its name says {', '.join(MARKERS)})"
     )
 
 

@@ -19,9 +19,10 @@ from ipai_harness.conform.case import Case
 from ipai_harness.conform.cases import selected
 from ipai_harness.conform.curl import as_shell, sent
 from ipai_harness.conform.judge import by_gateway, code_of
-from ipai_harness.conform.runner import ConformImpossible, Outcome, Report, Result, new_bench, run
+from ipai_harness.conform.runner import Outcome, Report, Result, new_bench, run
+from ipai_harness.errors import ConformImpossible, TargetRefused
 from ipai_harness.stack.progress import Progress
-from ipai_harness.target import TargetRefused, check_production, check_project
+from ipai_harness.target import check_production, check_project
 
 CONFORMS, FAILED, USAGE, NOT_TESTED = 0, 1, 2, 3
 JSON_SCHEMA = 1
@@ -173,7 +174,7 @@ def as_text(report: Report) -> str:
     """The report for people: a line a case, by group; then each that failed, with commands to send it again."""
     lines: list[str] = []
     width = max(len(result.case.name) for result in report.results)
-    for group, results in groupby(sorted(report.results, key=_group), key=_group):
+    for group, results in groupby(report.results, key=_group):
         lines.append(group)
         lines += [f"  {_line(result, width)}" for result in results]
     for result in report.failed:

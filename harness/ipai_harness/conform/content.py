@@ -21,7 +21,7 @@ from ipai_harness.conform.shot import (
 )
 
 FIELDS = ("event_type", "aggregate_type", "aggregate_id", "payload")
-SLOW_S = 1.0
+SLOW_S = 0.5
 HARMLESS = Expect((200, 400, 413))
 """The contract sets no limit here: taken or refused, but answered in its form, and nothing crashes."""
 

@@ -10,12 +10,13 @@ import re
 import shlex
 from collections.abc import Iterator, Sequence
 
-from ipai_bridge.signing import INSTANCE, SEQUENCE, SIGNATURE, TIMESTAMP
+from ipai_bridge.signing import INSTANCE, SEQUENCE
 from ipai_harness.conform.runner import Exchange, Result
 from ipai_harness.conform.shot import CONTENT_TYPE, Drop, Edit, Made, Put, Request, Signer, Twice, Upper
 
 _RUN = re.compile(rb"(.)\1{63,}", re.DOTALL)
-_SIGNED_AS_SENT = (TIMESTAMP, SIGNATURE, "webhook-id", "webhook-timestamp", "webhook-signature")
+_ADDED = (SEQUENCE, "authorization")
+"""Headers that a case adds: `ipai-bridge sign` prints none of them here."""
 
 
 def as_shell(url: str, result: Result) -> str:
@@ -78,8 +79,8 @@ def _write_headers(exchange: Exchange, file: str, body: str) -> list[str]:
         named = [(name, value) for name, value in request.headers if name != "authorization"]
         return [f"printf '%s\\n' {' '.join(shlex.quote(_header(*pair)) for pair in named)} > {file}"]
     secret = {
-        Signer.OLD: 'IPAI_BRIDGE_SECRET="$OLD_SECRET" ',
-        Signer.STRANGER: 'IPAI_BRIDGE_SECRET="$(ipai-bridge keygen)" ',
+        Signer.OLD: 'env -u IPAI_BRIDGE_SECRET_FILE IPAI_BRIDGE_SECRET="$OLD_SECRET" ',
+        Signer.STRANGER: 'env -u IPAI_BRIDGE_SECRET_FILE IPAI_BRIDGE_SECRET="$(ipai-bridge keygen)" ',
     }
     shift = f" {'-' if shot.shift_ms < 0 else '+'} {abs(shot.shift_ms)}" if shot.shift_ms else ""
     instance = next((value for name, value in request.headers if name == INSTANCE and INSTANCE not in shot.edits), "")
@@ -102,12 +103,7 @@ def _sed(name: str, edit: Edit) -> list[str]:
     if isinstance(edit, Upper):
         return [f"/^{name}:/y/abcdef/ABCDEF/"]  # the name too, which makes no difference
     if isinstance(edit, Put):
-        added = name in (SEQUENCE, "authorization")
-        return (
-            [f"$a\\\n{_header(name, edit.value)}"]
-            if added
-            else [f"s/^{name}:.*/{_escaped(_header(name, edit.value))}/"]
-        )
+        return [] if name in _ADDED else [f"s/^{name}:.*/{_escaped(_header(name, edit.value))}/"]
     if isinstance(edit, Twice):
         other = edit.first if edit.first is not None else edit.second
         line = _escaped(_header(name, other or ""))
@@ -129,6 +125,9 @@ def _curl(url: str, exchange: Exchange, headers: str, body: str) -> list[str]:
     words = ["curl -sS -i", f"-X {request.method}", shlex.quote(url), f"-H @{headers}"]
     if request.values("authorization") and "authorization" not in exchange.shot.edits:
         words.append('-H "authorization: Bearer $IPAI_HARNESS_JWT"')
+    for name, edit in exchange.shot.edits.items():
+        if name in _ADDED and isinstance(edit, Put):
+            words.append(f"-H {shlex.quote(_header(name, edit.value))}")
     if not request.values(CONTENT_TYPE):
         words.append("-H content-type:")
     if request.chunked:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ipai_bridge.signing import SIGNATURE, TIMESTAMP, ipai_signature
+from ipai_harness.audit.finding import printable
 from ipai_harness.conform.shot import Bench, Expect, Request, Shot
 from ipai_harness.conform.wire import Answer
 
@@ -49,7 +50,7 @@ def by_gateway(answer: Answer) -> bool:
 def code_of(answer: Answer) -> str | None:
     """The error's code, of an answer in the contract's form."""
     error = (_object(answer) or {}).get("error")
-    return str(error.get("code"))[:60] if isinstance(error, dict) and "code" in error else None
+    return printable(str(error["code"])[:60]) if isinstance(error, dict) and "code" in error else None
 
 
 def judge(shot: Shot, request: Request, answers: Sequence[Answer], first_id: object, bench: Bench) -> Verdict:

@@ -17,18 +17,12 @@ from ipai_harness.conform.case import Case
 from ipai_harness.conform.judge import by_gateway, judge
 from ipai_harness.conform.shot import NEW, Bench, Request, Shot, render
 from ipai_harness.conform.wire import Answer, send
-from ipai_harness.errors import HarnessError
+from ipai_harness.errors import ConformImpossible
 
 THREADS = 8
 PATIENCE = 3
 """How often a 429 is waited out."""
 LONGEST_WAIT_S = 30.0
-
-
-class ConformImpossible(HarnessError):  # noqa: N818  named after what is the case, like ipai_harness.errors
-    """The receiver cannot be tested: it cannot be reached, or takes no event at all."""
-
-    code = "conform_impossible"
 
 
 class Outcome(enum.Enum):
