@@ -18,7 +18,7 @@ from ipai_bridge.secret import generate_secret
 from ipai_harness.cli import main
 from ipai_harness.conform.cases import all_cases
 from ipai_harness.conform.curl import as_shell
-from tests.harness.conform import faults
+from tests.harness.conform import answer_faults, faults
 from tests.harness.conform.conftest import JWT, NEW_SECRET, OLD_SECRET, Test
 from tests.harness.conform.receiver import Faultless, Refused, Running, serving
 
@@ -88,7 +88,7 @@ def test_json_has_a_stable_form(run: Run) -> None:
 
 @pytest.mark.parametrize("form", [[], ["--json"]])
 def test_no_secret_is_printed(run: Run, form: list[str]) -> None:
-    with serving(faults.RepeatsTheSecret, [NEW_SECRET, OLD_SECRET]) as receiver:
+    with serving(answer_faults.RepeatsTheSecret, [NEW_SECRET, OLD_SECRET]) as receiver:
         code, out, err = run(receiver.url, "-k", "signature/", *form)
 
     assert code == 1

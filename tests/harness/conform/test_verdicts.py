@@ -7,7 +7,7 @@ import pytest
 from ipai_harness.conform.cases import all_cases
 from ipai_harness.conform.judge import code_of
 from ipai_harness.conform.runner import Outcome, Report
-from tests.harness.conform import faults
+from tests.harness.conform import answer_faults, faults
 from tests.harness.conform.conftest import Test
 from tests.harness.conform.receiver import Faultless
 
@@ -41,7 +41,9 @@ def test_a_fault_fails_exactly_its_cases(conform: Test, fault: type[Faultless], 
     assert failed(conform(fault)) == cases
 
 
-@pytest.mark.parametrize(("fault", "shown"), faults.FORMS.items(), ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(
+    ("fault", "shown"), answer_faults.FORMS.items(), ids=lambda value: getattr(value, "__name__", "")
+)
 def test_a_fault_of_the_answers_fails_where_they_are_given(
     conform: Test, right: Report, fault: type[Faultless], shown: tuple[str, set[str]]
 ) -> None:
@@ -51,7 +53,7 @@ def test_a_fault_of_the_answers_fails_where_they_are_given(
         result.case.id for result in right.results if any(e.answers[0].status != 200 for e in result.exchanges)
     }  # fmt: skip
     expected = {
-        faults.MALFORMED: ids(right, "invalid_event"), faults.ERRORS: last, faults.WRONG: ids(right, "bad_signature"),
-        faults.ACCEPTED: accepted, faults.EVERY: every,
+        answer_faults.MALFORMED: ids(right, "invalid_event"), answer_faults.ERRORS: last, answer_faults.WRONG: ids(right, "bad_signature"),
+        answer_faults.ACCEPTED: accepted, answer_faults.EVERY: every,
     }[shown[0]]  # fmt: skip
     assert failed(conform(fault)) == expected - shown[1]
