@@ -161,6 +161,8 @@ def looks_like_production(host: str) -> str | None:
         if address.is_loopback or address.is_private or address.is_link_local:
             return None
         return f"{host} is a public address and looks like production"
+    if not re.fullmatch(r"[a-z0-9._-]+", name):
+        return f"{host} leads to a host that is not known here, so it looks like production"
     if "." not in name:  # a name in a private network, such as that of a container
         return None
     # The last two are the owner's: test.com is nobody's test.
@@ -181,7 +183,7 @@ def hosts_of(address: str) -> list[str]:
     except psycopg2.ProgrammingError:
         return [shown_dsn(address)]
     if "service" in pairs:
-        return [f"the service {pairs['service']}, whose host is not known here,"]
+        return [f"the service {pairs['service']}"]
     # libpq connects to hostaddr where both are given, and looks into the environment where neither is.
     named = pairs.get("hostaddr") or pairs.get("host") or os.environ.get("PGHOSTADDR") or os.environ.get("PGHOST") or ""
     return [host for host in named.split(",") if host]

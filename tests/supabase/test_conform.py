@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ipai_bridge.secret import generate_secret
+from ipai_harness.cleaning import clean_up
 from ipai_harness.cli import main
 from ipai_harness.conform.cases import all_cases
 from ipai_harness.stack.supabase import jwt
@@ -30,7 +31,7 @@ def rotating(server: Server) -> Iterator[Edge]:
 
 
 def test_our_function_conforms(
-    rotating: Edge, inbox: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rotating: Edge, server: Server, inbox: Ask, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("IPAI_BRIDGE_SECRET", f"{SECRET} {OLD}")
     monkeypatch.setenv("IPAI_HARNESS_JWT", jwt(JWT_SECRET, "anon"))
@@ -46,6 +47,10 @@ def test_our_function_conforms(
     [(events,)] = inbox(stored, said["instance"])
     assert events > 20
     assert inbox("select count(*) from odoo.instances where name like %s", f"{said['instance']}_%") == [(0,)]
+    cleaned = clean_up(server.url(), said["instance"])
+    assert cleaned.clean, cleaned.remains
+    assert cleaned.removed["odoo.webhook_events"] == events
+    assert inbox(stored, said["instance"]) == [(0,)]
 
 
 def test_behind_a_gateway_that_wants_a_token(

@@ -25,6 +25,10 @@ def ids(report: Report, *codes: str | None) -> set[str]:
     }
 
 
+def name_of(value: object) -> str:
+    return getattr(value, "__name__", "")
+
+
 @pytest.fixture(scope="module")
 def right(conform: Test) -> Report:
     return conform(Faultless)
@@ -36,24 +40,22 @@ def test_a_receiver_without_a_fault_passes(right: Report) -> None:
     assert right.notes == []
 
 
-@pytest.mark.parametrize(("fault", "cases"), faults.FAULTS.items(), ids=lambda value: getattr(value, "__name__", ""))
+@pytest.mark.parametrize(("fault", "cases"), faults.FAULTS.items(), ids=name_of)
 def test_a_fault_fails_exactly_its_cases(conform: Test, fault: type[Faultless], cases: set[str]) -> None:
     assert failed(conform(fault)) == cases
 
 
-@pytest.mark.parametrize(
-    ("fault", "shown"), answer_faults.FORMS.items(), ids=lambda value: getattr(value, "__name__", "")
-)
+@pytest.mark.parametrize(("fault", "shown"), answer_faults.FORMS.items(), ids=name_of)
 def test_a_fault_of_the_answers_fails_where_they_are_given(
     conform: Test, right: Report, fault: type[Faultless], shown: tuple[str, set[str]]
 ) -> None:
-    every = {result.case.id for result in right.results}
-    accepted = ids(right, None)
-    last = {
-        result.case.id for result in right.results if any(e.answers[0].status != 200 for e in result.exchanges)
-    }  # fmt: skip
+    kind, but = shown
+    results = right.results
     expected = {
-        answer_faults.MALFORMED: ids(right, "invalid_event"), answer_faults.ERRORS: last, answer_faults.WRONG: ids(right, "bad_signature"),
-        answer_faults.ACCEPTED: accepted, answer_faults.EVERY: every,
-    }[shown[0]]  # fmt: skip
-    assert failed(conform(fault)) == expected - shown[1]
+        answer_faults.MALFORMED: ids(right, "invalid_event"),
+        answer_faults.ERRORS: {one.case.id for one in results if one.exchanges[-1].answers[0].status != 200},
+        answer_faults.WRONG: ids(right, "bad_signature"),
+        answer_faults.ACCEPTED: ids(right, None),
+        answer_faults.EVERY: {one.case.id for one in results},
+    }[kind]
+    assert failed(conform(fault)) == expected - but
