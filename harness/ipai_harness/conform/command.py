@@ -94,6 +94,9 @@ def command(options: argparse.Namespace) -> int:
     if not options.url:
         print("ipai-harness conform: say which URL, or --list", file=sys.stderr)
         return USAGE
+    if options.timeout <= 0:
+        print("ipai-harness conform: --timeout must be more than 0 seconds", file=sys.stderr)
+        return USAGE
     try:
         report = _run(options, cases)
     except (ConformImpossible, SettingsError, TargetRefused) as error:

@@ -19,7 +19,9 @@ from ipai_harness.conform.shot import Bench, Expect, Request, Shot
 from ipai_harness.conform.wire import Answer
 
 _CONTRACT_HEADER = "x-ipai-contract"
-_PLATFORM_STATUS = 546
+_PLATFORM_KEYS = {"code", "error_code", "message", "msg", "hint"}
+_PLATFORM_STATUSES = (404, 405, 411, 413, 431, 502, 503, 504, 546)
+"""Which a gateway, a proxy or the edge runtime gives of itself, as text or as a page."""
 _TRACE = re.compile(
     r'Traceback \(most recent call last\)|File "[^"]+", line \d+|\n?\s+at \S+ ?\(?\S+:\d+:\d+\)?|panicked at|'
     r"\bfile:///\S+\.[jt]s|node_modules/|PG::\w+Error|psycopg2?\.|PostgresError"
@@ -41,10 +43,11 @@ def by_gateway(answer: Answer) -> bool:
     value = _object(answer)
     if value is not None and "ok" in value:
         return False
-    if value is not None and ("code" in value or "error_code" in value) and ("message" in value or "msg" in value):
-        return True
+    if value is not None:
+        # {"code":401,"message":…}, {"msg":…}, {"message":…}: each is one of the platform's.
+        return value.keys() <= _PLATFORM_KEYS and bool(value.keys() & {"message", "msg"})
     kind = answer.headers.get("content-type", "")
-    return answer.status in (404, 405, 411, 413, 431, _PLATFORM_STATUS) and not kind.startswith("application/json")
+    return answer.status in _PLATFORM_STATUSES and not kind.startswith("application/json")
 
 
 def code_of(answer: Answer) -> str | None:

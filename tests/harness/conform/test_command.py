@@ -126,6 +126,7 @@ def test_the_cases_are_listed(run: Run) -> None:
 def test_wrong_use_is_code_2(run: Run) -> None:
     assert run()[0] == 2
     assert run("http://127.0.0.1:9", "-k", "nothing of that name")[0] == 2
+    assert run("http://127.0.0.1:9", "--timeout", "0")[0] == 2
 
 
 @pytest.mark.parametrize(
