@@ -196,6 +196,27 @@ def test_rows_that_refer_to_the_events_go_with_them(sql: Sql, dsn: str) -> None:
     sql("drop schema app cascade")
 
 
+def test_a_superuser_leaves_nothing_dangling(sql: Sql) -> None:
+    """What the log is emptied with must not hold for the tables after it."""
+    fill(sql, TEST)
+    sql("create schema app")
+    sql(
+        "create table app.effects (i bigint, k uuid, foreign key (i, k) "
+        "references odoo.webhook_events (instance_id, idempotency_key))"
+    )
+    sql("insert into app.effects select instance_id, idempotency_key from odoo.webhook_events limit 1")
+    try:
+        with contextlib.closing(sql.server.connect(SUPERUSER, "sql")) as admin:
+            cleaned = clean_up(admin.dsn, TEST)
+        assert cleaned.removed["odoo.event_log"] == 3
+        assert cleaned.remains == {
+            "odoo.webhook_events": (3, "other rows refer to them"), "odoo.instances": (1, "other rows refer to them"),
+        }  # fmt: skip
+        assert counts(sql, TEST) == [3, 0, 0, 0, 0, 1]
+    finally:
+        sql("drop schema app cascade")
+
+
 def test_a_role_that_may_not_says_what_remains(sql: Sql, service: str) -> None:
     fill(sql, TEST)
     cleaned = clean_up(service, TEST)

@@ -159,6 +159,12 @@ class DedupeByBody(Faultless):
         return hashlib.sha256(body).digest()
 
 
+@found_by({"key/new-key-same-body"})
+class OneIdForAll(Faultless):
+    def store(self, instance: str, key: str, body: bytes) -> dict[str, Any]:
+        return {**super().store(instance, key, body), "id": 1}
+
+
 @found_by({"key/at-once"})
 class LooksFirstAndWritesLater(Faultless):
     """As two statements without a unique constraint do."""

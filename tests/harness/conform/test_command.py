@@ -259,6 +259,14 @@ def test_a_rate_limit_is_waited_out(conform: Test) -> None:
     assert report.seconds > 1
 
 
+def test_a_rate_limit_must_say_for_how_long(conform: Test) -> None:
+    [result] = conform(answer_faults.LimitsWithoutRetryAfter, "key/new-key-same-body").failed
+    assert result.problems == (
+        "request 1: the status is 429: must be 200",
+        "request 1: a 429 must have Retry-After: seconds, or a date",
+    )
+
+
 def test_a_clock_that_is_wrong_is_noted_and_allowed_for(conform: Test) -> None:
     class Ahead(Faultless):
         def date_time_string(self, timestamp: float | None = None) -> str:
