@@ -8,7 +8,10 @@
         ├── StackNotRunning     stack_not_running    no stack of that name runs
         ├── StackDegraded       stack_degraded       a stack of that name runs in part
         ├── StackBusy           stack_busy           another command is starting or stopping that stack
-        └── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
+        ├── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
+        ├── ConformImpossible   conform_impossible   there is no receiver to test, or it takes no event at all
+        ├── TargetRefused       target_refused       the target is deprecated, or looks like production
+        └── SchemaMapInvalid    schema_map_invalid   a schema map cannot be read, or does not fit the database
 
 Each text says what failed, why, and what to do; none holds a password or a secret.
 """
@@ -21,13 +24,16 @@ from ipai_bridge.errors import BridgeError
 
 __all__ = [
     "AuditImpossible",
+    "ConformImpossible",
     "DownloadFailed",
     "HarnessError",
     "PartFailed",
     "PartMissing",
+    "SchemaMapInvalid",
     "StackBusy",
     "StackDegraded",
     "StackNotRunning",
+    "TargetRefused",
 ]
 
 
@@ -92,3 +98,21 @@ class AuditImpossible(HarnessError):
     """What is to be audited cannot be looked at."""
 
     code = "audit_impossible"
+
+
+class ConformImpossible(HarnessError):
+    """The receiver cannot be tested: it cannot be reached, or takes no event at all."""
+
+    code = "conform_impossible"
+
+
+class TargetRefused(HarnessError):
+    """The target is not touched: it is deprecated, or looks like production."""
+
+    code = "target_refused"
+
+
+class SchemaMapInvalid(HarnessError):
+    """The schema map cannot be read, or does not fit the database: correct the key that is named."""
+
+    code = "schema_map_invalid"
