@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ipai_bridge.errors import BridgeError
-from ipai_harness import demo
+from ipai_harness import demo, verify
 from ipai_harness.audit import command as audit
 from ipai_harness.conform import command as conform
 from ipai_harness.errors import StackNotRunning
@@ -131,6 +131,7 @@ def parser() -> argparse.ArgumentParser:
 
     audit.add(commands, as_json)
     conform.add(commands, as_json)
+    verify.add(commands, as_json)
     return top
 
 

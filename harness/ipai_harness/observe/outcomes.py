@@ -13,6 +13,7 @@ from typing import Any
 import psycopg2
 
 from ipai_harness.errors import HarnessError
+from ipai_harness.observe.rows import ReceivedEvent
 
 _OUTBOX = """
     select id, event_type, aggregate_type, aggregate_id, sequence, status, attempts, last_error, payload::text,
@@ -119,6 +120,16 @@ def journeys(odoo_dsn: str | None, supabase_dsn: str | None, instance: str) -> l
             )
         )
     return found
+
+
+def arrived(event: ReceivedEvent) -> Journey:
+    """An event of which only the receiver's side can be seen."""
+    return Journey(
+        idempotency_key=event.key, event_type=event.event_type, aggregate_type=event.aggregate_type,
+        aggregate_id=event.aggregate_id, sequence=event.sequence, outbox_status=None, attempts=None, last_error=None,
+        sent=None, webhook_status=event.status, webhook_error=event.error, received=event.payload, log_rows=0,
+        arrival=None, outcome=None, emitted_at=None, received_at=event.received_at, processed_at=event.processed_at,
+    )  # fmt: skip
 
 
 def eventually(

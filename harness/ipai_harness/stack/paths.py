@@ -93,6 +93,15 @@ def supabase_project() -> Path:
     )
 
 
+def features() -> Path:
+    """The acceptance suite: inside the package when installed from a wheel, beside the harness in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "features", package.parents[1] / "features"):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"no features in {package / 'features'}: reinstall ipai-bridge")
+
+
 def library() -> Path:
     """The directory of the `ipai_bridge` package under test."""
     import ipai_bridge

@@ -127,7 +127,7 @@ def hanging(world: World) -> None:
         release.wait(20)
 
     world.undo.callback(release.set)
-    _before_the_receiver(world, Proxy(world.env["functions_url"], answered=hang))
+    _before_the_receiver(world, Proxy(world.target.functions_url, answered=hang))
 
 
 @when("the receiver has taken it")
@@ -154,7 +154,7 @@ def killed_after_answer(world: World) -> None:
             world.relay.kill()
             killed.set()
 
-    _before_the_receiver(world, Proxy(world.env["functions_url"], answered=kill), http_timeout="5s", lease="8s")
+    _before_the_receiver(world, Proxy(world.target.functions_url, answered=kill), http_timeout="5s", lease="8s")
 
 
 @when("the relay was killed, and is started again")
@@ -177,7 +177,7 @@ def refuses(world: World, name: str) -> None:
         body = json.dumps({"ok": False, "error": {"code": "invalid_event", "message": "refused by the scenario"}})
         return Answer(400, [("content-type", "application/json"), ("x-ipai-contract", "1")], body.encode())
 
-    _before_the_receiver(world, Proxy(world.env["functions_url"], intercept=refuse))
+    _before_the_receiver(world, Proxy(world.target.functions_url, intercept=refuse))
 
 
 @given("the receiver redirects to another address")
@@ -189,12 +189,12 @@ def redirects(world: World) -> None:
         there.append(request)
         return Answer(200, [("content-type", "application/json")], b'{"ok":true,"id":1,"duplicate":false}')
 
-    elsewhere = world.undo.enter_context(Proxy(world.env["functions_url"], intercept=take))
+    elsewhere = world.undo.enter_context(Proxy(world.target.functions_url, intercept=take))
     world.notes["elsewhere"] = there
     location = f"{elsewhere.url}/odoo-webhook"
     _before_the_receiver(
         world,
-        Proxy(world.env["functions_url"], intercept=lambda _request: Answer(307, [("location", location)], b"")),
+        Proxy(world.target.functions_url, intercept=lambda _request: Answer(307, [("location", location)], b"")),
     )
 
 
@@ -219,7 +219,7 @@ def waits(world: World) -> None:
 def rotate_receiver(world: World) -> None:
     """First the side that verifies."""
     world.notes["new secret"] = generate_secret().reveal()
-    world.receiver_with(world.notes["new secret"], world.env["secret"])
+    world.receiver_with(world.notes["new secret"], world.target.secrets[0].reveal())
 
 
 @when("the relay is given the new secret")

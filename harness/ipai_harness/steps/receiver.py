@@ -131,6 +131,7 @@ def send_again(world: World) -> None:
 def send_at_once(world: World, count: int) -> None:
     """One key, signed afresh each time."""
     key, start = str(uuid.uuid4()), threading.Barrier(count)
+    world.keys.append(key)
     replies: list[Reply] = []
 
     def one() -> None:
@@ -201,11 +202,9 @@ def refused_as(world: World, status: str) -> None:
 
 @then("nothing of it is stored")
 def nothing_stored(world: World) -> None:
-    """No event of this sender, nor of the sender that it claimed to be."""
-    if world.env.get("supabase_dsn"):
-        assert (
-            world.ours("select 1 from odoo.webhook_events e join odoo.instances i on i.id = e.instance_id where") == []
-        )
+    """No event of this sender, nor any under this key."""
+    if world.target.supabase_dsn is not None:
+        assert world.events() == []
     # Without a look into the database: a good request is new, so nothing had been stored under this key.
     key = world.sent[1].get("x-idempotency-key", "")
     if len(key) == 36:
@@ -215,12 +214,17 @@ def nothing_stored(world: World) -> None:
 
 @then(parsers.parse("Supabase stored {payload}"))
 def stored(world: World, payload: str) -> None:
-    """Numbers compared as PostgreSQL's numeric: every digit counts."""
-    key = world.sent[1]["x-idempotency-key"]
-    [(same, there)] = world.supabase_sql(
+    """The last event that was sent, as a JSON value."""
+    there = {event.idempotency_key: event.received for event in world.events()}
+    assert there[world.sent[1]["x-idempotency-key"]] == json.loads(payload)
+
+
+@then(parsers.parse("every digit of {payload} is stored"))
+def stored_exactly(world: World, payload: str) -> None:
+    """Compared as PostgreSQL's numeric."""
+    [(same, there)] = world.ours(
         "select e.payload = %s::jsonb, e.payload::text from odoo.webhook_events e "
-        "join odoo.instances i on i.id = e.instance_id where e.idempotency_key = %s and i.name = %s",
-        payload, key, world.instance,
+        "join odoo.instances i on i.id = e.instance_id where e.idempotency_key = %s and",
+        payload, world.sent[1]["x-idempotency-key"],
     )  # fmt: skip
     assert same, f"Supabase has {there}"
-    assert json.loads(payload) == json.loads(there)

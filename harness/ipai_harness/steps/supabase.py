@@ -40,6 +40,12 @@ def arrive(world: World, count: str) -> None:
     assert broken_laws(seen) == []
 
 
+@then(parsers.re("exactly (?P<count>[0-9]+) events? (is|are) stored"))
+def are_stored(world: World, count: str) -> None:
+    """Of this sender."""
+    assert len({event.idempotency_key for event in world.events()}) == len(world.events()) == int(count)
+
+
 @then(parsers.parse('{count:d} events of "{name}" arrive and are completed'))
 def arrive_of(world: World, count: int, name: str) -> None:
     """Of one record."""

@@ -40,16 +40,19 @@ class Witness:
     def begin(self, world: World) -> None:
         """The scenario has its world, and does nothing yet."""
         self._world = world
-        logs = self._logs(world)
-        self._since = collect.log_sizes(logs)
-        if world.stack.exchanges is not None:
-            self._since |= collect.log_sizes({"exchanges": world.stack.exchanges})
+        if world.has_stack:
+            self._since = collect.log_sizes(self._logs(world))
+            if world.stack.exchanges is not None:
+                self._since |= collect.log_sizes({"exchanges": world.stack.exchanges})
         self.scenario.instance = world.instance
 
     def end(self, world: World) -> None:
         """The scenario is over, and nothing is put back yet."""
         self.scenario.seconds = time.time() - self.scenario.started
         if self.directory is None or not (self.keep or self.scenario.status == "failed"):
+            return
+        if not world.has_stack:
+            self.write()
             return
         known = [*world.secrets(), *(value for value in world.notes.values() if isinstance(value, str))]
         collect.collect(
@@ -59,7 +62,7 @@ class Witness:
             logs=self._logs(world),
             since=self._since,
             recorded=world.stack.exchanges,
-            secrets=[world.env["secret"], *filter(None, [world.notes.get("new secret")])],
+            secrets=[world.target.secrets[0].reveal(), *filter(None, [world.notes.get("new secret")])],
             mask=Mask([*known, *_passwords(world.env)], secrets.token_hex(8)),
         )
         self.write()
@@ -73,6 +76,11 @@ class Witness:
         except Exception as error:  # noqa: BLE001 -- a database that is down; the failure itself is what matters
             self.scenario.events = [f"could not be read: {type(error).__name__}"]
         return self.scenario.events
+
+    def skipped(self, reason: str) -> None:
+        """The scenario is not run: the target has not what it needs."""
+        self.scenario.status, self.scenario.reason = "not run", reason
+        self.write()
 
     def write(self) -> None:
         """Hand it to whoever writes the report at the end of the run."""
@@ -146,7 +154,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """How it ended; a failure's report tells its events' ways."""
     made = yield
     witness = item.stash.get(_WITNESS, None)
-    if witness is not None and call.when == "call":
+    if witness is not None and call.when == "call" and not made.skipped:
         witness.scenario.status = made.outcome
         if made.failed and call.excinfo is not None:
             events = witness.failed(str(call.excinfo.value))

@@ -1,4 +1,4 @@
-"""What one scenario has for itself on a stack that it shares: a name, its records, and what to undo after it.
+"""What one scenario has for itself on a target that it shares: a name, its records, and what to undo after it.
 
 Its events carry an instance name that nobody else has, so both sides can be asked for this scenario's alone. On Odoo's
 side the name is the system parameter `ipai_bridge.instance`; scenarios on one Odoo database run one after another.
@@ -6,13 +6,14 @@ side the name is the system parameter `ipai_bridge.instance`; scenarios on one O
 
 from __future__ import annotations
 
-import contextlib
+import os
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import psycopg2
@@ -21,11 +22,14 @@ from ipai_bridge.sync.client import FunctionClient
 from ipai_bridge.sync.run import Report
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.drive.webhook import Reply, Sender
-from ipai_harness.observe.outcomes import Journey, describe, journeys
+from ipai_harness.observe.outcomes import Journey, arrived, describe, journeys
+from ipai_harness.observe.rows import Observer
+from ipai_harness.schema_map import SchemaMap
 from ipai_harness.stack.native import NativeStack
 from ipai_harness.stack.process import Process
 from ipai_harness.stack.relay import Daemon
 from ipai_harness.steps.waiting import until
+from ipai_harness.target import Target
 
 __all__ = ["Thing", "World"]
 
@@ -40,17 +44,31 @@ class Thing(NamedTuple):
 class World:
     """One scenario."""
 
-    def __init__(self, stack: NativeStack, odoo: OdooSession) -> None:
-        self.stack = stack
-        self.env = stack.env()
-        self.instance = f"f-{secrets.token_hex(4)}"
-        self.odoo = odoo
+    def __init__(
+        self,
+        target: Target,
+        *,
+        stack: NativeStack | None = None,
+        odoo: OdooSession | None = None,
+        schema_map: SchemaMap | None = None,
+    ) -> None:
+        """`stack` and `odoo`: where the target has them."""
+        self.instance = f"verify-{secrets.token_hex(4)}"
+        self.target = replace(target, instance=self.instance)
+        self.env = stack.env() if stack else {}
+        self._stack = stack
+        self._odoo = odoo
+        self._map = schema_map or SchemaMap.ours()
         self.things: dict[str, Thing] = {}
         self.waited: list[float] = []
         """Seconds that each act in Odoo took."""
         self.journey: Journey | None = None
         """The event that the last sentence was about."""
-        self.sender = Sender(self.env["functions_url"], self.env["secret"], self.instance)
+        self.sender = Sender(
+            target.functions_url, target.secrets[0].reveal(), self.instance, target.jwt if stack is None else None
+        )
+        self.keys: list[str] = []
+        """Idempotency keys of what was sent directly."""
         self.replies: list[Reply] = []
         self.sent: tuple[bytes, dict[str, str]] = (b"", {})
         """Body and headers of the last request that was sent directly."""
@@ -60,12 +78,31 @@ class World:
         self.notes: dict[str, Any] = {}
         """What sentences of one kind tell one another."""
         self.undo = ExitStack()
-        odoo.call("ir.config_parameter", "set_param", "ipai_bridge.instance", self.instance)
+        if odoo is not None:
+            odoo.call("ir.config_parameter", "set_param", "ipai_bridge.instance", self.instance)
 
     def close(self) -> None:
         """Undo what the scenario changed, and start what it stopped."""
-        self.mend()
+        if self._stack is not None:
+            self.mend()
         self.undo.close()
+
+    @property
+    def has_stack(self) -> bool:
+        """Whether the target is a stack of our own."""
+        return self._stack is not None
+
+    @property
+    def stack(self) -> NativeStack:
+        """The stack. Only scenarios that say `@stack` or `@odoo` have one for sure."""
+        assert self._stack is not None, "this scenario needs a stack of our own: give it the tag @stack"
+        return self._stack
+
+    @property
+    def odoo(self) -> OdooSession:
+        """An administrator's login."""
+        assert self._odoo is not None, "this scenario needs an Odoo: give it the tag @odoo"
+        return self._odoo
 
     # ------------------------------------------------------------------------------------------------ in Odoo
 
@@ -102,10 +139,20 @@ class World:
 
     def events(self, *names: str) -> list[Journey]:
         """Every event of this scenario that either side knows; of the named records only, where some are named."""
-        there = self.env["supabase_dsn"] if self.stack.supabase_db.is_ready() else None
-        found = journeys(self.env["odoo_dsn"], there, self.instance)
+        if self._stack is None:
+            found = self._received()
+        else:
+            there = self.env["supabase_dsn"] if self._stack.supabase_db.is_ready() else None
+            found = journeys(self.env["odoo_dsn"], there, self.instance)
         wanted = {(thing.model, str(thing.id)) for thing in map(self.thing, names)}
         return [journey for journey in found if not wanted or (journey.aggregate_type, journey.aggregate_id) in wanted]
+
+    def _received(self) -> list[Journey]:
+        """What the database behind a remote target has of what was sent directly."""
+        assert self.target.supabase_dsn is not None, "this scenario looks into the database: give it the tag @events"
+        keys = None if self._map.has("events", "instance") else self.keys
+        observer = Observer(self.target.supabase_dsn, self.instance, self._map)
+        return [arrived(event) for event in observer.events(keys)]
 
     def until_completed(self, count: int, *names: str, timeout: float = 90.0) -> list[Journey]:
         """Wait until exactly `count` events of the scenario are completed, and none is under way."""
@@ -126,7 +173,8 @@ class World:
 
     def supabase_sql(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Run SQL on Supabase's database, as the role that applies migrations."""
-        return _sql(self.env["supabase_dsn"], statement, parameters)
+        assert self.target.supabase_dsn is not None, "this scenario looks into the database: give it the tag @database"
+        return _sql(self.target.supabase_dsn, statement, parameters)
 
     def ours(self, select: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """A query on this scenario's rows: it ends in `where` or `and`; the condition on `i`, the instance, follows."""
@@ -137,6 +185,7 @@ class World:
     def post(self, body: bytes, headers: dict[str, str], **options: Any) -> Reply:
         """Send a request to the receiver directly, and remember it and its answer."""
         self.sent = (body, headers)
+        self.keys.append(headers.get("x-idempotency-key", ""))
         self.replies.append(self.sender.post(body, headers, **options))
         return self.replies[-1]
 
@@ -152,30 +201,31 @@ class World:
 
     def client(self, function: str) -> FunctionClient:
         """A client of one of the syncs' functions, as this scenario's instance."""
-        from ipai_bridge.secret import Secret
-
         client = FunctionClient(
-            self.env["functions_url"], function, Secret(self.env["secret"]), instance=self.instance, timeout=20
+            self.target.functions_url, function, self.target.secrets[0], instance=self.instance, timeout=20
         )
         self.undo.callback(client.close)
         return client
 
     def command(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """Run `ipai-bridge` as an operator of this stack would."""
-        env = {
-            **self.relay.process.env, "IPAI_BRIDGE_URL": self.env["functions_url"],
-            "IPAI_BRIDGE_SECRET_FILE": self.env["secret_file"], "IPAI_BRIDGE_DSN": self.env["odoo_dsn"], **environment,
-        }  # fmt: skip
-        return subprocess.run(
-            [sys.executable, "-m", "ipai_bridge", *arguments], env=env, cwd=self.stack.run, capture_output=True,
-            text=True, timeout=120, check=False,
-        )  # fmt: skip
+        """Run `ipai-bridge` as an operator of this target would."""
+        own = {"URL": self.target.functions_url, "SECRET": self.target.secrets[0].reveal(), "INSTANCE": self.instance}
+        if self._stack is not None:
+            own["DSN"] = self.env["odoo_dsn"]
+        return self._program("ipai_bridge", arguments, {f"IPAI_BRIDGE_{key}": own[key] for key in own} | environment)
 
     def harness(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `ipai-harness`."""
+        return self._program("ipai_harness", arguments, {})
+
+    @staticmethod
+    def _program(
+        module: str, arguments: Sequence[str], environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("IPAI_BRIDGE_")}
         return subprocess.run(
-            [sys.executable, "-m", "ipai_harness", *arguments], env=self.relay.process.env, cwd=self.stack.run,
-            capture_output=True, text=True, timeout=120, check=False,
+            [sys.executable, "-m", module, *arguments], env={**kept, **environment}, capture_output=True, text=True,
+            timeout=120, check=False,
         )  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- disturbances
@@ -225,16 +275,9 @@ class World:
 
     def secrets(self) -> list[str]:
         """What must never be printed."""
-        return [self.env["secret"], self.env["secret"].removeprefix("whsec_"), self.env["odoo_password"]]
-
-    @contextlib.contextmanager
-    def quiet_relay(self) -> Iterator[None]:
-        """Nothing is delivered within the block."""
-        self.relay.stop()
-        try:
-            yield
-        finally:
-            self.relay.start()
+        known = [secret.reveal() for secret in self.target.secrets]
+        known += [secret.removeprefix("whsec_") for secret in known]
+        return known + [value for value in (self.env.get("odoo_password"), self.target.jwt) if value]
 
 
 def _sql(dsn: str, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
