@@ -19,7 +19,9 @@ READABLE = {"catalog.assets", "catalog.lineage_edges", "catalog.tools"}
 
 def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) -> None:
     every = f"pg_class where relnamespace in {SCHEMAS}"
-    assert sql(f"select relnamespace::regnamespace::text, count(*) from {every} and relkind = 'r' group by 1") == [
+    assert sql(
+        f"select relnamespace::regnamespace::text, count(*) from {every} and relkind = 'r' group by 1 order by 1"
+    ) == [
         ("catalog", 5),
         ("odoo", 8),
         ("odoo_seed", 7),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from tests.supabase.cataloguing import Catalog, field, many2one, model
-from tests.supabase.conftest import Sql
+from tests.supabase.conftest import Sql, rows, until
 
 INBOX = "supabase.odoo.webhook_events"
 MOVE = "odoo.odoo_core.account.move"
@@ -216,3 +217,51 @@ def test_a_refresh_sees_events_that_came_after_the_sync(catalog: Catalog) -> Non
     assert catalog.edges("emits") == []
     catalog.ask("sync_scout_views")
     assert catalog.edges("emits") == [(MOVE, POSTED)]
+
+
+def test_refreshing_and_syncing_at_once_wait_for_each_other(sql: Sql) -> None:
+    catalogs = [Catalog(Sql(sql.server, sql.database), f"i{number}", "odoo") for number in range(3)]
+    ring = [model(n, f"x_{n}", fields={"next": many2one(f"x_{n % 9 + 1}")}) for n in range(1, 10)]
+    failed: list[BaseException] = []
+
+    def act(number: int) -> None:
+        catalog = catalogs[number]
+        try:
+            for round in range(8):
+                if number:
+                    catalog.sync(*ring[round % 3 : 9 - round % 2])
+                else:
+                    assert catalog.ask("sync_scout_views")[0] == "accepted"
+        except BaseException as error:  # noqa: BLE001 -- told below
+            failed.append(error)
+
+    threads = [threading.Thread(target=act, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    for catalog in catalogs:
+        for connection in catalog.sql.opened:
+            connection.close()
+    assert failed == []
+    Catalog(sql).assert_sound()
+
+
+def test_no_edge_to_a_model_that_is_being_archived(catalog: Catalog) -> None:
+    catalog.sync(model(1, "x_a", fields={"b": many2one("x_b")}), model(2, "x_b"))
+    catalog.sql("delete from catalog.lineage_edges where kind = 'refers_to'")
+    catalog.begin()
+    paging = Catalog(Sql(catalog.sql.server, catalog.sql.database))
+    paging.run = catalog.run
+    paging.sql("begin")
+    assert paging.page([model(1, "x_a", fields={"b": many2one("x_b")})])[1]["deleted"] == 1
+    refreshing = catalog.sql.connect()
+    thread = threading.Thread(target=lambda: rows(refreshing, "select catalog.refresh()"))
+    thread.start()
+    waiting = "select 1 from pg_stat_activity where query like 'select catalog.refresh%%' and wait_event_type = 'Lock'"
+    until(lambda: catalog.sql(waiting) or not thread.is_alive(), "the refresh waits")
+    paging.sql("commit")
+    thread.join(30)
+    for connection in paging.sql.opened:
+        connection.close()
+    catalog.assert_sound()

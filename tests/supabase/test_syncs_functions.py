@@ -50,7 +50,7 @@ def test_a_run_from_its_begin_to_its_end(sender: Sender, inbox: Callable[..., li
     assert inbox(names + " order by s.odoo_id", run.instance) == [("Łódź ☃",), ("",)]
 
 
-@pytest.mark.parametrize("function", [FINANCE, MODULES])
+@pytest.mark.parametrize("function", [FINANCE, MODULES, "catalog-sync"])
 def test_who_does_not_sign_does_not_get_in(sender: Sender, function: str) -> None:
     body = json.dumps({"action": "begin", "run": str(uuid.uuid4()), "full": True}).encode()
     good = sender.headers(body)

@@ -85,4 +85,3 @@ revoke execute on function catalog.relation_fqdn(text, text) from public, anon, 
 revoke execute on function catalog.shadow_tables() from public, anon, authenticated;
 revoke execute on function catalog.view_sources() from public, anon, authenticated;
 revoke execute on function catalog.sync_scout_views() from public, anon, authenticated;
-grant execute on function catalog.sync_scout_views() to service_role;

@@ -127,6 +127,8 @@ begin
   if v_prefix is null then
     return jsonb_build_object('edges_added', 0, 'edges_removed', 0);
   end if;
+  -- Not while a page of this instance archives what an edge is to lead to. Of finish, the run has this lock already.
+  perform pg_advisory_xact_lock(odoo.aggregate_lock('sync', p_instance_id, 'catalog', ''));
   -- The tables and views that the edges lead to.
   perform catalog.sync_scout_views();
 
@@ -172,6 +174,26 @@ $$;
 comment on function catalog.refresh_lineage(bigint) is
   'Makes the lineage of an instance what its models'' fields, the events that arrived and its syncs say; how many edges were written and deleted. What no event and no relation says any more is deleted.';
 
+create function catalog.refresh() returns jsonb
+language plpgsql volatile security definer set search_path = '' as $$
+declare
+  v_instances bigint[] := array(select d.instance_id from catalog.databases d order by d.instance_id);
+  v_instance bigint;
+  v_answer jsonb;
+begin
+  -- All of them before any other lock, in one order: whoever ends a run holds its own, and wants the one of sync_scout_views.
+  foreach v_instance in array v_instances loop
+    perform pg_advisory_xact_lock(odoo.aggregate_lock('sync', v_instance, 'catalog', ''));
+  end loop;
+  v_answer := catalog.sync_scout_views();
+  foreach v_instance in array v_instances loop
+    perform catalog.refresh_lineage(v_instance);
+  end loop;
+  return v_answer;
+end
+$$;
+comment on function catalog.refresh() is 'sync_scout_views, and the lineage of every instance: what a schedule calls between two syncs, for events that arrived since. Answers what sync_scout_views did.';
+
 do $access$
 begin
   alter table catalog.databases enable row level security;
@@ -184,4 +206,5 @@ revoke execute on function catalog.store_models(bigint, jsonb) from public, anon
 revoke execute on function catalog.archive_models(bigint, bigint, bigint, int8multirange) from public, anon, authenticated;
 revoke execute on function catalog.event_types(bigint) from public, anon, authenticated;
 revoke execute on function catalog.refresh_lineage(bigint) from public, anon, authenticated;
-grant execute on function catalog.refresh_lineage(bigint) to service_role;
+revoke execute on function catalog.refresh() from public, anon, authenticated;
+grant execute on function catalog.refresh() to service_role;

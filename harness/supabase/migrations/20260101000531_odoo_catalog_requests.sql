@@ -35,8 +35,7 @@ begin
     select r.verdict, r.answer into verdict, answer
     from catalog.register_asset(v_body ->> 'fqdn', v_body ->> 'type', v_body ->> 'title', coalesce(v_body -> 'metadata', '{}')) r;
   elsif v_action = 'sync_scout_views' then
-    answer := catalog.sync_scout_views();
-    perform catalog.refresh_lineage(d.instance_id) from catalog.databases d order by d.instance_id;
+    answer := catalog.refresh();
   elsif v_action = 'search_assets' then
     answer := catalog.search_assets(v_body ->> 'query', v_body ->> 'type', coalesce(v_body ->> 'within', '*'),
       coalesce((v_body ->> 'limit')::integer, 20));

@@ -1,4 +1,5 @@
 -- The way back of 20260101000530_odoo_catalog.sql.
+drop function catalog.refresh();
 drop function catalog.refresh_lineage(bigint);
 drop function catalog.event_types(bigint);
 drop index odoo.webhook_events_types;
