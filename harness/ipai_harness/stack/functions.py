@@ -108,11 +108,16 @@ class Functions(Run):
     def create(
         cls, project: Path, port: int, run: Path, env: Mapping[str, str], settings: Mapping[str, str]
     ) -> Functions:
-        """Functions that are configured, not started; `settings` is their environment (SUPABASE_DB_URL …)."""
+        """Functions that are configured, not started; `settings` is their environment (SUPABASE_DB_URL …).
+
+        Beside them, on the same port, is the storage: its bytes go to the directory `storage` of the run.
+        """
+        storage = run / "storage"
         argv = [
             str(find_deno()), "run", "--quiet", "--no-prompt", "--cached-only", *_config(project), "--allow-net",
-            f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project",
-            str(project), "--port", str(port), "--host", "127.0.0.1",
+            f"--allow-read={project},{storage}", f"--allow-write={storage}",
+            "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project", str(project), "--port", str(port),
+            "--host", "127.0.0.1", "--storage", str(storage),
         ]  # fmt: skip
         deno = {"DENO_DIR": str(paths.cache() / "deno"), "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
         registry = _npm_registry()  # its address is part of the cache's layout
