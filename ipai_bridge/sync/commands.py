@@ -1,4 +1,4 @@
-"""`ipai-bridge sync modules` and `ipai-bridge sync finance`: the scheduled syncs, over Odoo's RPC."""
+"""`ipai-bridge sync modules`, `sync finance` and `sync documents`: the scheduled syncs, over Odoo's RPC."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
@@ -29,6 +30,7 @@ exit codes:
 examples:
   ipai-bridge sync finance
   ipai-bridge sync finance --full --json
+  ipai-bridge sync documents --max-size 20
   ipai-bridge sync modules -c odoo.conf --odoo-url https://odoo.example.com --odoo-db prod --odoo-login sync
 
 Which Odoo: IPAI_BRIDGE_ODOO_URL, _ODOO_DB, _ODOO_LOGIN, or the arguments; the password, or better an API key, from
@@ -49,9 +51,19 @@ def add_commands(commands: Any) -> None:
         "--overlap", type=_seconds, metavar="S",
         help="how far before the last run an increment begins: longer than any transaction (default 900)",
     )  # fmt: skip
+    command = _add(syncs, "documents", documents, "attached BIR forms, to the storage", page_size=50)
+    command.add_argument(
+        "--overlap", type=_seconds, metavar="S", help="how far before the last run an increment begins (default 900)"
+    )
+    command.add_argument(
+        "--max-size", type=_mebibytes, default=50, metavar="MB",
+        help="the largest document that is taken, in MiB (default 50); larger ones are errors of the report",
+    )  # fmt: skip
 
 
-def _add(syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+def _add(
+    syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, *, page_size: int = 500
+) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = syncs.add_parser(
         name, help=help, description=run.__doc__, epilog=_EPILOG, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,7 +71,9 @@ def _add(syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: 
     command.set_defaults(run=run)
     command.add_argument("--full", action="store_true", help="every record, even where an increment would do")
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--page-size", type=_page_size, default=500, metavar="N", help="records a page (default 500)")
+    command.add_argument(
+        "--page-size", type=_page_size, default=page_size, metavar="N", help=f"records a page (default {page_size})"
+    )
     command.add_argument(
         "--take-over", action="store_true", help="end another run that is under way, as failed, and begin"
     )
@@ -86,9 +100,27 @@ def finance(arguments: argparse.Namespace) -> int:
     return _run(arguments, FUNCTION, sync_finance, full=arguments.full, overlap=overlap)
 
 
-def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any], **options: Any) -> int:
-    from contextlib import closing
+def documents(arguments: argparse.Namespace) -> int:
+    """Bring attached BIR forms to documents/bir/{year}/{form}/{filename} in the storage, each once.
 
+    An attachment is one if its name or its description names the form: "BIR 1601-C 2026-01.pdf", "2550Q_2026Q1.pdf".
+    Nothing is overwritten, and nothing removed: what is deleted in Odoo is marked so, and its document kept.
+    """
+    from ipai_bridge import __version__
+    from ipai_bridge.sync.documents import FUNCTION, sync_documents
+    from ipai_bridge.sync.run import OVERLAP
+    from ipai_bridge.sync.upload import Uploader
+
+    def sync(source: Any, client: Any, **options: Any) -> Any:
+        uploader = Uploader(client.base, timeout=client.timeout, user_agent=f"ipai-bridge/{__version__}")
+        with closing(uploader):
+            return sync_documents(source, client, uploader, **options)
+
+    overlap = OVERLAP if arguments.overlap is None else arguments.overlap
+    return _run(arguments, FUNCTION, sync, full=arguments.full, overlap=overlap, limit=arguments.max_size * 1_048_576)
+
+
+def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any], **options: Any) -> int:
     from ipai_bridge import __version__
     from ipai_bridge.sync.client import FunctionClient
     from ipai_bridge.sync.source import RpcSource
@@ -115,6 +147,8 @@ def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any],
             f"{report.status} ({report.mode}): {report.inserted} new, {report.updated} changed, "
             f"{report.unchanged} as they were, {report.deleted} gone"
         )
+        for name, counts in report.more.items():
+            print(f"{name}: " + ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
     for error in report.errors:
         where = ",".join(str(error[key]) for key in ("entity", "odoo_id") if key in error)
         _say("error", f"{where}: {error['error']}" if where else error["error"])
@@ -178,3 +212,9 @@ def _seconds(text: str) -> float:
     if not 0 <= float(text) <= 86_400:
         raise argparse.ArgumentTypeError("must be from 0 to 86,400")
     return float(text)
+
+
+def _mebibytes(text: str) -> int:
+    if not 1 <= int(text) <= 1_024:
+        raise argparse.ArgumentTypeError("must be from 1 to 1,024")
+    return int(text)

@@ -135,7 +135,9 @@ export async function putObject(
     : [];
   if (old === undefined) {
     await sql`insert into storage.objects (id, bucket_id, name, version, owner_id, metadata, user_metadata)
-      values (${id}::uuid, ${bucket}, ${name}, ${version}, ${owner}, ${described ?? null}::jsonb, ${said ?? null}::jsonb)`;
+      values (${id}::uuid, ${bucket}, ${name}, ${version}, ${owner}, ${described ?? null}::jsonb, ${
+      said ?? null
+    }::jsonb)`;
     return { id, replaced: null };
   }
   const changed = await sql`update storage.objects set version = ${version}, owner_id = ${owner}, updated_at = now(),
