@@ -1,4 +1,4 @@
-"""The Edge Function `sync-documents` over HTTP, with the storage beside it: what it gives leave to, and what it never says."""
+"""The Edge Function `sync-documents` over HTTP, with the storage beside it: what it gives leave to, and what never."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Documents:
         )
 
     def paths(self) -> dict[str, str]:
-        return dict(self.sql("select path, status from erp.document_objects"))  # type: ignore[arg-type]
+        return dict(self.sql("select path, status from erp.document_objects"))
 
 
 @pytest.fixture
@@ -210,7 +210,8 @@ def test_an_object_counts_by_size_and_hash(documents: Documents, etag: str, cont
     "wrong",
     [
         {"filename": "../../x.pdf"}, {"filename": "a/b.pdf"}, {"filename": ""}, {"filename": ".hidden"},
-        {"filename": "x" * 300}, {"filename": "a\nb.pdf"}, {"filename": "é.pdf"}, {"filename": "a..b"}, {"filename": None},
+        {"filename": "x" * 300}, {"filename": "a\nb.pdf"}, {"filename": "é.pdf"}, {"filename": "a..b"},
+        {"filename": None},
         {"form_type": "../1"}, {"form_type": "1601-c"}, {"form_type": "160"}, {"year": 1999}, {"year": None},
         {"sha256": "x"}, {"md5": None}, {"size": 0}, {"size": -1}, {"mimetype": "a"}, {"mimetype": "text/html\nx: y"},
     ],
@@ -272,7 +273,7 @@ def test_whatever_the_names_each_content_has_its_own_path(documents: Documents, 
     assert all(len(digests) == 1 for digests in by_path.values())
 
 
-# ---------------------------------------------------------------------------------------------------------- who may what
+# -------------------------------------------------------------------------------------------------------- who may what
 
 
 def claims(sql: Sql, *permissions: str) -> Any:

@@ -29,7 +29,7 @@ CREATED = "2025-12-31 23:59:59"
         ("0619-E 2026-02.xml", ("0619-E", 2026)),
         ("Filed BIR 0605 in 2026.pdf", ("0605", 2026)),
         ("BIR 1601-C.pdf", ("1601-C", 2025)),  # no year: that of the attachment
-        ("ＢＩＲ 1601-C 2026.pdf", ("1601-C", 2026)),
+        ("\uff22\uff29\uff32 1601-C 2026.pdf", ("1601-C", 2026)),
         # None of these is one.
         ("2026-01 report 2026.pdf", None),
         ("2307 2026.pdf", None),  # without BIR a number alone is not enough
