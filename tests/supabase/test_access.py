@@ -212,7 +212,7 @@ def test_the_seed_may_be_applied_again(sql: Sql) -> None:
 
 
 def test_migrations_are_named_by_time_and_layer() -> None:
-    names = sorted(path.name for path in (PROJECT / "migrations").iterdir())
+    names = sorted(path.name for path in (PROJECT / "migrations").iterdir() if path.is_file())
     assert names
     assert all(name[:14].isdigit() and name[14] == "_" and name.endswith(".sql") for name in names)
     assert len({name[:14] for name in names}) == len(names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -272,3 +273,26 @@ def test_progress_and_a_mimetype_that_is_none() -> None:
     _, function = run(odoo, Storage(), progress=lambda what, count: told.append((what, count)))
     assert told == [(MODEL, 2), ("uploads", 1), ("uploads", 2)]
     assert {row["mimetype"] for row in function.told.values()} == {"application/octet-stream"}
+
+
+def test_memory_is_that_of_the_largest_document_however_many_there_are() -> None:
+    size, count = 2_000_000, 60
+
+    class Many(Attachments):
+        def content(self, attachment: int) -> bytes:
+            return attachment.to_bytes(4, "big") * (size // 4)
+
+    class Forgetting(Storage):
+        def put(self, path: str, signed: str, content: bytes, mimetype: str) -> None:  # noqa: ARG002
+            super().put(path, signed, b"", mimetype)
+
+    odoo = Many(*(attachment(number, content=b"") | {"file_size": size} for number in range(1, count + 1)))
+    tracemalloc.start()
+    try:
+        report, _ = run(odoo, Forgetting())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert report.more["uploads"] == {"documents": count, "bytes": size * count}
+    # What is kept of a page, the one that is hashed and the one that is sent; all of them would be 120 MB.
+    assert peak < documents._KEPT + 3 * size + 2_000_000
