@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -65,7 +66,7 @@ def _add(
     syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, *, page_size: int = 500
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = syncs.add_parser(
-        name, help=help, description=run.__doc__, epilog=_EPILOG, allow_abbrev=False,
+        name, help=help, description=inspect.getdoc(run), epilog=_EPILOG, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     command.set_defaults(run=run)

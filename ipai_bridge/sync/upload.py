@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import random
 import re
@@ -21,7 +22,7 @@ from ipai_bridge.sync.client import POLICY
 __all__ = ["Uploader", "storage_url"]
 
 BUCKET = "documents"
-_SLOWEST = 100_000  # bytes a second, below which an upload is given up
+_SLOWEST = 100_000  # bytes a second that the storage may take to put an upload away
 _MAX_ANSWER = 65_536  # bytes
 _TOKEN = re.compile(r"token=[A-Za-z0-9._-]+")
 
@@ -47,7 +48,7 @@ class Uploader:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`timeout`: seconds to wait for the storage; for a content, as many more as it needs at 100 kB a second."""
+        """`timeout`: seconds to connect, for each piece sent, and for the answer: for that, one more for each 100 kB."""
         self.base = storage_url(functions_url)
         self._timeout = timeout
         self._sleep = sleep
@@ -107,8 +108,10 @@ class Uploader:
         headers = {"content-type": mimetype, "cache-control": "max-age=3600"}
         try:
             with self._session.put(
-                url, data=content, headers=headers, timeout=self._timeout + len(content) / _SLOWEST,
-                allow_redirects=False, stream=True, **self._surroundings,
+                # As a stream: else the timeout to connect would be that of all the sending, too.
+                url, data=io.BytesIO(content), headers=headers,
+                timeout=(self._timeout, self._timeout + len(content) / _SLOWEST), allow_redirects=False, stream=True,
+                **self._surroundings,
             ) as response:  # fmt: skip
                 raw = response.raw.read(_MAX_ANSWER, decode_content=False)
         except (OSError, urllib3.exceptions.HTTPError) as error:

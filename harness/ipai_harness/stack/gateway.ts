@@ -13,7 +13,7 @@
  *
  * What the platform answers before a function sees anything, it answers too: 401 if `verify_jwt` is on (the default) and the
  * bearer token is not an HS256 JWT under SUPABASE_JWT_SECRET, 404 for an unknown function, 503 BOOT_ERROR.
- * Not like the platform: all functions share one process, and there is no limit on memory or time.
+ * Not like the platform: all functions share one process, with the storage too, and there is no limit on memory or time.
  */
 
 import { jwtFault } from "./jwt.ts";
