@@ -48,7 +48,7 @@ class Uploader:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`timeout`: seconds to connect, for each piece sent, and for the answer: for that, one more for each 100 kB."""
+        """`timeout`: seconds to connect, for each piece sent, and for the answer: there, one more for each 100 kB."""
         self.base = storage_url(functions_url)
         self._timeout = timeout
         self._sleep = sleep

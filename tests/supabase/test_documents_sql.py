@@ -127,7 +127,7 @@ def test_another_content_of_that_name_gets_a_path_of_its_own(documents: Document
     assert [one["path"] for one in answer["wanted"]] == [PLACE + FILE, expected]
     # Whatever comes first the next time, and whatever its case.
     assert documents.tell(document(2, b"b"), document(1))["unchanged"] == 2
-    cased = documents.tell(document(1), document(2, b"b"), document(3, b"c", FILE.upper().replace(".PDF", ".pdf")))
+    cased = documents.tell(document(1), document(2, b"b"), document(3, b"c", FILE.lower()))
     assert cased["wanted"][-1]["path"].lower() == f"{PLACE}bir 1601-c 2026-01-".lower() + (
         f"{hashlib.sha256(b'c').hexdigest()[:12]}.pdf"
     )
