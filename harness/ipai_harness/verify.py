@@ -71,7 +71,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser], as_json: 
     )  # fmt: skip
     where = verify.add_argument_group("what is verified")
     where.add_argument("--stack", metavar="NAME", help="a stack that is up already; it stays up")
-    where.add_argument("--target", metavar="URL", help="a functions base URL, such as https://<ref>.supabase.co/functions/v1")
+    where.add_argument(
+        "--target", metavar="URL", help="a functions base URL, such as https://<ref>.supabase.co/functions/v1"
+    )
     where.add_argument("--db-url", metavar="DSN", help="the database behind the target, read and cleaned up")
     where.add_argument("--schema-map", metavar="FILE", type=Path, help="TOML: how its tables and columns are called")
     where.add_argument("--yes-this-is-production", action="store_true", help="take a target that looks like production")
@@ -123,11 +125,25 @@ def check(options: argparse.Namespace) -> None:
 def arguments(options: argparse.Namespace) -> list[str]:
     """The pytest command."""
     features = paths.features()
-    argv = [sys.executable, "-m", "pytest", str(features), "--rootdir", str(features), "-c", str(features / "pytest.ini")]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(features),
+        "--rootdir",
+        str(features),
+        "-c",
+        str(features / "pytest.ini"),
+    ]
     argv += ["-q", "-p", "no:cacheprovider", "--evidence", str(options.evidence.resolve())]
     argv += ["--junitxml", str((options.evidence / "junit.xml").resolve())]
     argv += ["--keep-evidence"] if options.keep_evidence else []
-    for name, value in (("-k", options.k), ("-m", options.tags), ("--stack", options.stack), ("--target", options.target)):
+    for name, value in (
+        ("-k", options.k),
+        ("-m", options.tags),
+        ("--stack", options.stack),
+        ("--target", options.target),
+    ):
         argv += [name, value] if value else []
     argv += ["--schema-map", str(options.schema_map.resolve())] if options.schema_map else []
     argv += ["--yes-this-is-production"] if options.yes_this_is_production else []
@@ -159,7 +175,10 @@ def summed_up(options: argparse.Namespace, code: int) -> int:
     _print(scenarios, Console())
     print(f"evidence: {options.evidence / 'evidence.html'} (and evidence.json, junit.xml)")
     if verdict == NOT_RUN:
-        print(f"ipai-harness: nothing was run (pytest ended with {code}): {shlex.join(arguments(options))}", file=sys.stderr)
+        print(
+            f"ipai-harness: nothing was run (pytest ended with {code}): {shlex.join(arguments(options))}",
+            file=sys.stderr,
+        )
     return verdict
 
 

@@ -49,11 +49,12 @@ class FunctionClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`timeout`: seconds for each try."""
-        self.url = f"{functions_url.rstrip('/')}/{function}"
+        self.base = functions_url.rstrip("/")
+        self.url = f"{self.base}/{function}"
         self.function = function
         self.instance = instance
         self._secret = secret
-        self._timeout = timeout
+        self.timeout = timeout
         self._sleep = sleep
         self._clock = clock
         self._session = new_session(user_agent)
@@ -104,7 +105,7 @@ class FunctionClient:
         )
         try:
             with self._session.post(
-                self.url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True,
+                self.url, data=body, headers=headers, timeout=self.timeout, allow_redirects=False, stream=True,
                 **self._surroundings,
             ) as response:  # fmt: skip
                 raw = response.raw.read(MAX_ANSWER, decode_content=False)

@@ -1,13 +1,15 @@
-"""`ipai-bridge sync modules`, `sync finance` and `sync catalog`: the scheduled syncs, over Odoo's RPC."""
+"""`ipai-bridge sync KIND`: the scheduled syncs, over Odoo's RPC."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +32,7 @@ examples:
   ipai-bridge sync finance
   ipai-bridge sync finance --full --json
   ipai-bridge sync catalog --odoo-url http://localhost:8069 --odoo-db odoo --odoo-login admin
+  ipai-bridge sync documents --max-size 20
   ipai-bridge sync modules -c odoo.conf --odoo-url https://odoo.example.com --odoo-db prod --odoo-login sync
 
 Which Odoo: IPAI_BRIDGE_ODOO_URL, _ODOO_DB, _ODOO_LOGIN, or the arguments; the password, or better an API key, from
@@ -51,13 +54,21 @@ def add_commands(commands: Any) -> None:
         help="how far before the last run an increment begins: longer than any transaction (default 900)",
     )  # fmt: skip
     _add(syncs, "catalog", catalog, "the catalog of models and their fields, with lineage", page_size=100)
+    command = _add(syncs, "documents", documents, "attached BIR forms, to the storage", page_size=50)
+    command.add_argument(
+        "--overlap", type=_seconds, metavar="S", help="how far before the last run an increment begins (default 900)"
+    )
+    command.add_argument(
+        "--max-size", type=_mebibytes, default=50, metavar="MB",
+        help="the largest document that is taken, in MiB (default 50); larger ones are errors of the report",
+    )  # fmt: skip
 
 
 def _add(
     syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, *, page_size: int = 500
 ) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = syncs.add_parser(
-        name, help=help, description=run.__doc__, epilog=_EPILOG, allow_abbrev=False,
+        name, help=help, description=inspect.getdoc(run), epilog=_EPILOG, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     command.set_defaults(run=run)
@@ -99,9 +110,27 @@ def catalog(arguments: argparse.Namespace) -> int:
     return _run(arguments, FUNCTION, sync_catalog)
 
 
-def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any], **options: Any) -> int:
-    from contextlib import closing
+def documents(arguments: argparse.Namespace) -> int:
+    """Bring attached BIR forms to documents/bir/{year}/{form}/{filename} in the storage, each once.
 
+    An attachment is one if its name or its description names the form: "BIR 1601-C 2026-01.pdf", "2550Q_2026Q1.pdf".
+    Nothing is overwritten, and nothing removed: what is deleted in Odoo is marked so, and its document kept.
+    """
+    from ipai_bridge import __version__
+    from ipai_bridge.sync.documents import FUNCTION, sync_documents
+    from ipai_bridge.sync.run import OVERLAP
+    from ipai_bridge.sync.upload import Uploader
+
+    def sync(source: Any, client: Any, **options: Any) -> Any:
+        uploader = Uploader(client.base, timeout=client.timeout, user_agent=f"ipai-bridge/{__version__}")
+        with closing(uploader):
+            return sync_documents(source, client, uploader, **options)
+
+    overlap = OVERLAP if arguments.overlap is None else arguments.overlap
+    return _run(arguments, FUNCTION, sync, full=arguments.full, overlap=overlap, limit=arguments.max_size * 1_048_576)
+
+
+def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any], **options: Any) -> int:
     from ipai_bridge import __version__
     from ipai_bridge.sync.client import FunctionClient
     from ipai_bridge.sync.source import RpcSource
@@ -193,3 +222,9 @@ def _seconds(text: str) -> float:
     if not 0 <= float(text) <= 86_400:
         raise argparse.ArgumentTypeError("must be from 0 to 86,400")
     return float(text)
+
+
+def _mebibytes(text: str) -> int:
+    if not 1 <= int(text) <= 1_024:
+        raise argparse.ArgumentTypeError("must be from 1 to 1,024")
+    return int(text)

@@ -8,14 +8,12 @@ next full run: an XML id that is deleted, and a relation that PostgreSQL itself 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
 from typing import Any
 
-from ipai_bridge.errors import OdooRefused, SyncError
+from ipai_bridge.errors import OdooRefused
 from ipai_bridge.sync.client import FunctionClient
-from ipai_bridge.sync.run import PAGE_SIZE, Progress, Report, Run
+from ipai_bridge.sync.run import OVERLAP, PAGE_SIZE, Progress, Report, Run, earlier
 from ipai_bridge.sync.source import Row, Source, read_pages, read_records
 
 __all__ = ["FUNCTION", "OVERLAP", "REFERENCE", "sync_finance"]
@@ -24,8 +22,6 @@ FUNCTION = "shadow-odoo-finance"
 """The Edge Function that takes it, below the functions URL."""
 REFERENCE = "x_external_ref"
 """The field that names a record to the outside, where Odoo has it; else its XML id does."""
-OVERLAP = 900.0
-"""Seconds: the longest transaction of Odoo whose writes an increment is sure to see."""
 
 FIELDS = {
     "project.project": (
@@ -39,7 +35,6 @@ FIELDS = {
 }  # fmt: skip
 """Read where Odoo has them, shows them to the user and stores them: a change of what is not stored leaves no trace."""
 _IDS = 20_000
-_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 
 def sync_finance(
@@ -67,7 +62,7 @@ def sync_finance(
                 if run.mode == "full" or cursor is None:
                     one.snapshot()
                 else:
-                    one.increment(_earlier(cursor, overlap))
+                    one.increment(earlier(cursor, overlap))
             except OdooRefused as error:
                 run.failed(model, error)
             else:
@@ -146,10 +141,3 @@ class _Model:
     def _value(self, name: str, value: Any) -> Any:
         """Odoo's False for nothing as null, except where it means false."""
         return None if value is False and self._types.get(name) != "boolean" else value
-
-
-def _earlier(cursor: str, overlap: float) -> str:
-    if not _TIME.fullmatch(cursor):
-        raise SyncError("the cursor in odoo.sync_cursors is not one of this sync: run it once with --full")
-    moment = datetime.fromisoformat(cursor) - timedelta(seconds=overlap)
-    return moment.isoformat(" ", "seconds")

@@ -7,20 +7,25 @@ without a gap, and the last one is open upwards. An increment tells of what was 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from ipai_bridge.errors import BridgeError
+from ipai_bridge.errors import BridgeError, SyncError
 from ipai_bridge.event import MAX_BODY, next_id
 from ipai_bridge.sync.client import FunctionClient, encode
 from ipai_bridge.sync.source import Row, Source
 
-__all__ = ["Report", "Run", "spans_of"]
+__all__ = ["OVERLAP", "PAGE_SIZE", "Report", "Run", "earlier", "spans_of"]
 
 PAGE_SIZE = 500
+OVERLAP = 900.0
+"""Seconds: the longest transaction of Odoo whose writes an increment is sure to see."""
 _ROOM = 4_096  # bytes of a body that are not rows
+_TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 
 Progress = Callable[[str, int], None]
 """Told the model and how many of its records are done."""
@@ -101,26 +106,27 @@ class Run:
         after: int | None = None,
         upto: int | None = None,
         errors: Sequence[Mapping[str, Any]] = (),
-    ) -> None:
-        """Send records, in as many requests as their size demands.
+    ) -> list[dict[str, Any]]:
+        """Send records, in as many requests as their size demands; those whose content is wanted, with where to.
 
         With `after`, they are all that there is with an id above it, up to `upto` (None: no limit). `errors`: those of
         them that could not be read, as `odoo_id` and `error`.
         """
         errors = list(errors)
+        wanted: list[dict[str, Any]] = []
         if not rows and after is None and not errors:
-            return
+            return wanted
         while True:
             body, count = self._fitting(model, rows, after, upto, errors)
             if rows and not count:  # the first one alone is too large
                 errors.append({"odoo_id": rows[0]["raw"]["id"], "error": f"larger than {MAX_BODY:,} bytes as JSON"})
                 rows = rows[1:]
                 continue
-            self.client.request(body)
+            wanted += self.client.request(body).get("wanted", ())
             errors = []
             self._note(model, count)
             if count == len(rows):
-                return
+                return wanted
             if after is not None:
                 after = rows[count - 1]["raw"]["id"]
             rows = rows[count:]
@@ -146,9 +152,16 @@ class Run:
         answer = self.client.request(encode({**head, "ids": spans_of(ids)}))
         return [int(found) for found in answer["unknown"]]
 
-    def failed(self, model: str, error: BridgeError) -> None:
-        """Note that a model could not be read: the run ends partial at best."""
-        self.errors.append({"entity": model, "error": str(error)[:1_000]})
+    def stored(self, model: str, ids: Sequence[int]) -> list[int]:
+        """Send ids of records whose content was uploaded; those of which the receiver does not find it."""
+        head = {"action": "stored", "run": str(self.id), "entity": model}
+        answer = self.client.request(encode({**head, "ids": list(ids)}))
+        return [int(found) for found in answer["missing"]]
+
+    def failed(self, model: str, error: BridgeError | str, odoo_id: int | None = None) -> None:
+        """Note that a model, or one record of it, could not be synced: the run ends partial at best."""
+        noted = {"entity": model, "odoo_id": odoo_id, "error": str(error)[:1_000]}
+        self.errors.append({name: value for name, value in noted.items() if value is not None})
 
     def finish(self, cursors: Mapping[str, str | None], *, failed: str | None = None) -> Report:
         """End the run, and move the cursors of the models that are complete."""
@@ -170,6 +183,14 @@ class Run:
 
 def _action(name: str, via: str | None) -> dict[str, str]:
     return {"action": name} if via is None else {"action": via, "step": name}
+
+
+def earlier(cursor: str, seconds: float) -> str:
+    """The cursor of an increment, so many seconds before. Raises `SyncError` for one that is no time."""
+    if not _TIME.fullmatch(cursor):
+        raise SyncError("the cursor in odoo.sync_cursors is not one of this sync: run it once with --full")
+    moment = datetime.fromisoformat(cursor) - timedelta(seconds=seconds)
+    return moment.isoformat(" ", "seconds")
 
 
 def spans_of(ids: Iterable[int]) -> str:

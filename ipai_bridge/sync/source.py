@@ -6,6 +6,7 @@ relations as ids: the name of a related record may change without the record. No
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,10 @@ class Source(Protocol):
 
     def call(self, model: str, method: str, *args: Any, **kwargs: Any) -> Any:
         """`env[model].method(...)`, with JSON's values. Raises `OdooRefused`, `OdooUnavailable`."""
+        ...
+
+    def content(self, attachment: int) -> bytes:
+        """The bytes of an `ir.attachment`; none where Odoo has none. Raises `OdooRefused`, `OdooUnavailable`."""
         ...
 
     def clock(self) -> str | None:
@@ -76,6 +81,18 @@ class EnvSource:
             return _plain(getattr(records, method)(*args, **kwargs))
         except (UserError, KeyError, ValueError) as error:  # AccessError and MissingError are UserErrors
             raise OdooRefused(_refusal(model, method, str(error))) from error
+
+    def content(self, attachment: int) -> bytes:
+        """See `Source`. Nothing of it stays in Odoo's cache."""
+        from odoo.exceptions import UserError
+
+        record = self._env["ir.attachment"].browse(attachment)
+        try:
+            return bytes(record.raw or b"")
+        except UserError as error:
+            raise OdooRefused(_refusal("ir.attachment", "read", str(error))) from error
+        finally:
+            record.invalidate_recordset(["raw", "datas", "db_datas"], flush=False)
 
     def clock(self) -> str | None:
         """When the transaction began: what is committed later is not seen by it."""
@@ -138,6 +155,16 @@ class RpcSource:
                     raise
                 self._sleep(float(attempt))
         raise AssertionError("unreachable")
+
+    def content(self, attachment: int) -> bytes:
+        """See `Source`."""
+        rows = self.call("ir.attachment", "read", [attachment], ["datas"])
+        try:
+            return base64.b64decode(rows[0]["datas"] or b"")
+        except (IndexError, KeyError, TypeError, ValueError) as error:
+            raise OdooRefused(
+                _refusal("ir.attachment", "read", "it is not there, or its content not base64")
+            ) from error
 
     def clock(self) -> str | None:
         """What Odoo would date a new message: RPC has no clock of its own."""

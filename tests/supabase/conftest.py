@@ -30,8 +30,9 @@ import pytest
 from ipai_harness.errors import PartMissing
 from ipai_harness.stack import paths
 from ipai_harness.stack.functions import find_deno
+from ipai_harness.stack.ports import free_port
 from ipai_harness.stack.postgres import Cluster, find
-from ipai_harness.stack.supabase import SUPERUSER, create_schema
+from ipai_harness.stack.supabase import SUPERUSER, create_schema, jwt
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "harness/supabase"
@@ -206,7 +207,8 @@ RESET = """
     truncate odoo.instances, odoo.webhook_events, odoo.event_log, odoo.sync_cursors, odoo.entity_mappings,
       odoo.event_handlers, odoo.accepted_signatures, odoo.modules, odoo_seed.sync_runs, odoo_seed.sync_pages,
       odoo_seed.projects, odoo_seed.tasks, odoo_seed.shadow_projects, odoo_seed.shadow_tasks, odoo_seed.tombstones,
-      catalog.assets, catalog.lineage_edges, catalog.tools, catalog.permissions, catalog.databases restart identity;
+      catalog.assets, catalog.lineage_edges, catalog.tools, catalog.permissions, catalog.databases,
+      erp.bir_forms, erp.documents, erp.document_objects, storage.objects restart identity;
     drop schema if exists app cascade;
 """
 
@@ -227,10 +229,16 @@ def sql(request: pytest.FixtureRequest, servers: Callable[[int], Server]) -> Ite
 class Edge:
     """The gateway, serving a Supabase project; what it printed is kept in `lines`."""
 
-    def __init__(self, project: Path, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, project: Path, environment: Mapping[str, str], *, storage: Path | None = None, port: int = 0
+    ) -> None:
         config = project / "functions/deno.json"
-        permissions = ["--allow-net", f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*"]
-        arguments = ["--project", str(project), "--port", "0", "--host", "127.0.0.1"]
+        read = f"--allow-read={project},{storage}" if storage else f"--allow-read={project}"
+        permissions = ["--allow-net", read, "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*"]
+        arguments = ["--project", str(project), "--port", str(port), "--host", "127.0.0.1"]
+        if storage:
+            permissions.append(f"--allow-write={storage}")
+            arguments += ["--storage", str(storage)]
         self.process = subprocess.Popen(
             [DENO, "run", "--no-prompt", "--config", config, *permissions, STACK / "gateway.ts", *arguments],
             env=deno_environment() | dict(environment),
@@ -349,9 +357,16 @@ class Sender:
 
 
 @pytest.fixture(scope="session")
-def edge(server: Server) -> Iterator[Edge]:
-    environment = {"SUPABASE_DB_URL": server.url(), "IPAI_BRIDGE_SECRET": SECRET, "SUPABASE_JWT_SECRET": JWT_SECRET}
-    serving = Edge(PROJECT, environment)
+def edge(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    port = free_port()
+    environment = {
+        "SUPABASE_DB_URL": server.url(),
+        "IPAI_BRIDGE_SECRET": SECRET,
+        "SUPABASE_URL": f"http://127.0.0.1:{port}",
+        "SUPABASE_JWT_SECRET": JWT_SECRET,
+        "SUPABASE_SERVICE_ROLE_KEY": jwt(JWT_SECRET, "service_role"),
+    }
+    serving = Edge(PROJECT, environment, storage=tmp_path_factory.mktemp("edge") / "storage", port=port)
     yield serving
     serving.stop()
 

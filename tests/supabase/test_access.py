@@ -8,13 +8,19 @@ import pytest
 from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
 from tests.supabase.conftest import PROJECT, Sql, rows
 
-SCHEMAS = "('odoo'::regnamespace, 'odoo_seed'::regnamespace, 'catalog'::regnamespace, 'scout_gold'::regnamespace)"
+SCHEMAS = (
+    "('odoo'::regnamespace, 'odoo_seed'::regnamespace, 'catalog'::regnamespace, 'scout_gold'::regnamespace, "
+    "'erp'::regnamespace)"
+)
 TABLES = f"select c.oid from pg_class c where c.relnamespace in {SCHEMAS} and c.relkind in ('r', 'p', 'v', 'm')"
 FUNCTIONS = f"select p.oid from pg_proc p where p.pronamespace in {SCHEMAS}"
 
 
-READABLE = {"catalog.assets", "catalog.lineage_edges", "catalog.tools"}
-"""By authenticated with catalog:read; see test_catalog_access."""
+READABLE = {
+    *("catalog.assets", "catalog.lineage_edges", "catalog.tools"),
+    *("erp.bir_forms", "erp.documents", "erp.document_objects"),
+}
+"""By authenticated with a permission in the token: asked and tried where each is laid."""
 
 
 def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) -> None:
@@ -23,12 +29,15 @@ def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) ->
         f"select relnamespace::regnamespace::text, count(*) from {every} and relkind = 'r' group by 1 order by 1"
     ) == [
         ("catalog", 5),
+        ("erp", 3),
         ("odoo", 8),
         ("odoo_seed", 7),
     ]
     assert sql(f"select relname from {every} and relkind in ('r', 'p') and not relrowsecurity") == []
     policies = f"select polrelid::regclass::text from pg_policy where polrelid in (select oid from {every})"
     assert {table for (table,) in sql(policies)} == READABLE
+    granting = f"pg_policy where polrelid in (select oid from {every})"
+    assert sql(f"select distinct polcmd, polroles::regrole[]::text from {granting}") == [("r", "{authenticated}")]
 
 
 def test_views_ask_with_the_rights_of_who_asks(sql: Sql) -> None:
@@ -99,6 +108,9 @@ def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
         "select catalog.request('x', gen_random_uuid(), '{}', repeat('00', 32), now())",
         "select * from scout_gold.v_revenue_summary",
         "select * from scout_gold.mv_event_volume",
+        "select erp.confirm_documents(1, '[1]')",
+        "update erp.documents set name = 'x'",
+        "insert into erp.bir_forms values ('1601C', 'x', 'monthly')",
     ],
 )
 def test_and_are_refused_when_they_try(sql: Sql, role: str, statement: str) -> None:
@@ -226,7 +238,7 @@ def test_the_seed_may_be_applied_again(sql: Sql) -> None:
 
 
 def test_migrations_are_named_by_time_and_layer() -> None:
-    names = sorted(path.name for path in (PROJECT / "migrations").iterdir() if path.name != "down")
+    names = sorted(path.name for path in (PROJECT / "migrations").iterdir() if path.is_file())
     assert names
     assert all(name[:14].isdigit() and name[14] == "_" and name.endswith(".sql") for name in names)
     assert len({name[:14] for name in names}) == len(names)

@@ -146,6 +146,7 @@ def compose(plan: Plan, register: Callable[[str, Part], None], go: Callable[...,
         go(start_relay, data)
     return {
         "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": template.DATABASE, "functions_url": url,
+        "storage_url": f"http://127.0.0.1:{port}/storage/v1",
         "secret": secret, "instance": INSTANCE, "secret_file": str(secret_file), "jwt_secret": jwt_secret,
         "anon_key": supabase.jwt(jwt_secret, "anon"),
         "service_role_key": supabase.jwt(jwt_secret, "service_role"), "odoo_db_password": odoo_password,

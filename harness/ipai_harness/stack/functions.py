@@ -117,12 +117,15 @@ class Functions(Run):
     ) -> Functions:
         """Functions that are configured, not started; `settings` is their environment (SUPABASE_DB_URL …).
 
-        `exchanges`: a file in which every exchange is recorded, as evidence.
+        `exchanges`: a file in which every exchange is recorded, as evidence. Beside the functions, on the same port, is
+        the storage: its bytes go to the directory `storage` of the run.
         """
+        storage = run / "storage"
         argv = [
             str(find_deno()), "run", "--quiet", "--no-prompt", "--cached-only", *_config(project), "--allow-net",
-            f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project",
-            str(project), "--port", str(port), "--host", "127.0.0.1",
+            f"--allow-read={project},{storage}", f"--allow-write={storage}",
+            "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project", str(project), "--port", str(port),
+            "--host", "127.0.0.1", "--storage", str(storage),
         ]  # fmt: skip
         if exchanges is not None:
             argv[argv.index(str(GATEWAY)) : argv.index(str(GATEWAY))] = [f"--allow-write={exchanges}"]

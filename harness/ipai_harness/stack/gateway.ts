@@ -11,14 +11,16 @@
  *
  *   /functions/v1/NAME…     the function NAME, which sees the path /NAME… as on the platform
  *   /functions/v1/_health   200 {"ok":true,"functions":[…]}; 503 and "boot_errors" if a function could not be loaded
+ *   /storage/v1/…           the storage, with --storage DIR, --allow-read=DIR and --allow-write=DIR: see storage.ts
  *
  * What the platform answers before a function sees anything, it answers too: 401 if `verify_jwt` is on (the default) and the
  * bearer token is not an HS256 JWT under SUPABASE_JWT_SECRET, 404 for an unknown function, 503 BOOT_ERROR.
- * Not like the platform: all functions share one process, and there is no limit on memory or time.
+ * Not like the platform: all functions share one process, with the storage too, and there is no limit on memory or time.
  */
 
 import { recorded } from "./exchanges.ts";
 import { jwtFault } from "./jwt.ts";
+import { openStorage, STORAGE_PREFIX } from "./storage.ts";
 
 type Handler = (request: Request, info?: unknown) => Response | Promise<Response>;
 
@@ -128,6 +130,7 @@ async function load({ verifyJwt, entrypoint }: FunctionSettings): Promise<Loaded
 function gateway(
   functions: ReadonlyMap<string, LoadedFunction>,
   jwtSecret: string,
+  storage: Handler | null,
 ): (request: Request, info?: unknown) => Promise<Response> {
   const health = () => {
     const booted = [...functions].filter(([, loaded]) => loaded.handler !== null).map(([name]) => name);
@@ -139,6 +142,7 @@ function gateway(
 
   async function answer(request: Request, url: URL, info: unknown): Promise<Response> {
     if (url.pathname === `${PREFIX}_health`) return health();
+    if (storage !== null && url.pathname.startsWith(STORAGE_PREFIX)) return await storage(request);
     const path = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : "";
     const loaded = functions.get(path.split("/", 1)[0] ?? "");
     if (loaded === undefined) {
@@ -184,7 +188,9 @@ function option(name: string, fallback?: string): string {
   const index = Deno.args.indexOf(`--${name}`);
   const value = index >= 0 ? Deno.args[index + 1] : fallback;
   if (value === undefined) {
-    console.error(`gateway.ts: --${name} is required (--project DIR [--port N] [--host ADDRESS] [--exchanges FILE])`);
+    console.error(
+      `gateway.ts: --${name} is required (--project DIR [--port N] [--host ADDRESS] [--storage DIR] [--exchanges FILE])`,
+    );
     Deno.exit(2);
   }
   return value;
@@ -219,7 +225,12 @@ async function main(): Promise<void> {
     functions.set(name, loaded);
   }
 
-  const handler = gateway(functions, Deno.env.get("SUPABASE_JWT_SECRET") ?? "");
+  const jwtSecret = Deno.env.get("SUPABASE_JWT_SECRET") ?? "";
+  const directory = option("storage", "");
+  const storage = directory === ""
+    ? null
+    : await openStorage(directory, Deno.env.get("SUPABASE_DB_URL") ?? "", jwtSecret, log);
+  const handler = gateway(functions, jwtSecret, storage);
   const exchanges = option("exchanges", "");
   const server = realServe({
     port,

@@ -4,7 +4,8 @@
 -- again at any time. Afterwards the migrations are applied as the role postgres, which, as on the platform, is NOT a
 -- superuser: a migration that only works for a superuser fails here as it would fail there.
 --
--- Not here: passwords (whoever starts the cluster sets them), and the services (auth, storage, realtime).
+-- Not here: passwords (whoever starts the cluster sets them), and the services (auth, realtime). Of storage, its tables:
+-- what serves them stands beside gateway.ts.
 
 do $platform$
 declare
@@ -93,3 +94,66 @@ begin
 end
 $platform$;
 alter publication supabase_realtime owner to postgres;
+
+-- ------------------------------------------------------------------------------------------------------- storage
+-- Its tables as the platform has them. Whoever asks the service asks under the role of the token: policies decide.
+do $platform$
+begin
+  if to_regrole('supabase_storage_admin') is null then
+    create role supabase_storage_admin noinherit nologin;
+  end if;
+end
+$platform$;
+-- On the platform postgres may make policies on these tables and write into them, though it does not own them.
+grant supabase_storage_admin to postgres;
+
+create schema if not exists storage authorization supabase_storage_admin;
+grant usage on schema storage to postgres, anon, authenticated, service_role;
+
+create table if not exists storage.buckets (
+  id text primary key,
+  name text not null,
+  owner uuid,
+  created_at timestamptz default now(),
+  updated_at timestamptz default now(),
+  public boolean default false,
+  avif_autodetection boolean default false,
+  file_size_limit bigint,
+  allowed_mime_types text[],
+  owner_id text
+);
+create unique index if not exists bname on storage.buckets (name);
+
+create table if not exists storage.objects (
+  id uuid primary key default gen_random_uuid(),
+  bucket_id text references storage.buckets (id),
+  name text,
+  owner uuid,
+  created_at timestamptz default now(),
+  updated_at timestamptz default now(),
+  last_accessed_at timestamptz default now(),
+  metadata jsonb,
+  path_tokens text[] generated always as (string_to_array(name, '/')) stored,
+  version text,
+  owner_id text,
+  user_metadata jsonb
+);
+create unique index if not exists bucketid_objname on storage.objects (bucket_id, name);
+create index if not exists name_prefix_search on storage.objects (name text_pattern_ops);
+
+alter table storage.buckets owner to supabase_storage_admin;
+alter table storage.objects owner to supabase_storage_admin;
+alter table storage.buckets enable row level security;
+alter table storage.objects enable row level security;
+grant all on storage.buckets, storage.objects to postgres, anon, authenticated, service_role;
+
+-- What policies ask of an object's name.
+create or replace function storage.foldername(name text) returns text[] language sql immutable set search_path = '' as
+  $$ select (string_to_array(name, '/'))[1 : cardinality(string_to_array(name, '/')) - 1] $$;
+create or replace function storage.filename(name text) returns text language sql immutable set search_path = '' as
+  $$ select (string_to_array(name, '/'))[cardinality(string_to_array(name, '/'))] $$;
+create or replace function storage.extension(name text) returns text language sql immutable set search_path = '' as
+  $$ select reverse(split_part(reverse(storage.filename(name)), '.', 1)) $$;
+alter function storage.foldername(text) owner to supabase_storage_admin;
+alter function storage.filename(text) owner to supabase_storage_admin;
+alter function storage.extension(text) owner to supabase_storage_admin;

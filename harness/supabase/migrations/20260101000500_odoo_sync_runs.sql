@@ -13,7 +13,7 @@ create table odoo_seed.sync_runs (
   run uuid not null,
   instance_id bigint not null references odoo.instances (id),
   sync text not null
-    constraint sync_runs_sync_known check (sync in ('modules', 'finance', 'catalog')),
+    constraint sync_runs_sync_known check (sync in ('modules', 'finance', 'catalog', 'documents')),
   mode text not null
     constraint sync_runs_mode_known check (mode in ('full', 'increment')),
   status text not null default 'running'
@@ -65,7 +65,7 @@ create index sync_pages_run on odoo_seed.sync_pages (run_id);
 create function odoo_seed.sync_entities(p_sync text) returns text[]
 language sql immutable strict parallel safe set search_path = '' as $$
   select case p_sync when 'finance' then array['project.project', 'project.task'] when 'modules' then array['ir.module.module']
-    when 'catalog' then array['ir.model'] end
+    when 'catalog' then array['ir.model'] when 'documents' then array['ir.attachment'] end
 $$;
 comment on function odoo_seed.sync_entities(text) is 'The Odoo models of a sync, in the order in which they are read.';
 
@@ -151,8 +151,15 @@ declare
   v_run odoo_seed.sync_runs%rowtype := p_run;
 begin
   for v_error in select e from jsonb_array_elements(coalesce(p_body -> 'errors', '[]')) e loop
-    v_run := odoo_seed.note_error(v_run, v_error ->> 'entity', null, v_error ->> 'error');
+    v_run := odoo_seed.note_error(v_run, v_error ->> 'entity', (v_error ->> 'odoo_id')::bigint, v_error ->> 'error');
   end loop;
+  if v_run.sync = 'documents' then
+    for v_error in select to_jsonb(p) from erp.pending_documents(v_run.instance_id) p
+      where not exists (select from jsonb_array_elements(v_run.errors) e where e -> 'odoo_id' = to_jsonb(p))
+    loop
+      v_run := odoo_seed.note_error(v_run, 'ir.attachment', v_error::bigint, 'its content has not arrived in the storage');
+    end loop;
+  end if;
   foreach v_entity in array v_entities loop
     if coalesce((v_run.progress -> v_entity ->> 'done')::boolean, false) then
       v_done := v_done + 1;
@@ -292,7 +299,8 @@ begin
   where r.id = v_run.id;
   verdict := 'accepted';
   answer := jsonb_build_object('inserted', v_inserted, 'updated', v_updated, 'unchanged', v_unchanged, 'deleted', v_deleted)
-    || case when v_action = 'ids' then jsonb_build_object('unknown', v_unknown) else '{}' end;
+    || case when v_action = 'ids' then jsonb_build_object('unknown', v_unknown) else '{}' end
+    || case when v_run.sync = 'documents' then jsonb_build_object('wanted', erp.wanted_documents(v_run.instance_id, v_rows)) else '{}' end;
 end
 $$;
 comment on function odoo_seed.apply_page(odoo_seed.sync_runs, jsonb) is
@@ -315,7 +323,7 @@ begin
   if verdict <> 'accepted' then
     return;
   end if;
-  if jsonb_typeof(v_body) <> 'object' or coalesce(v_body ->> 'action', '') not in ('begin', 'page', 'ids', 'finish')
+  if jsonb_typeof(v_body) <> 'object' or coalesce(v_body ->> 'action', '') not in ('begin', 'page', 'ids', 'stored', 'finish')
     or coalesce(v_body ->> 'run', '') !~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'
   then
     verdict := 'invalid_page';
@@ -344,6 +352,13 @@ begin
     verdict := 'run_ended';
   elsif v_body ->> 'action' = 'finish' then
     answer := odoo_seed.finish_run(v_run, v_body);
+  elsif v_body ->> 'action' = 'stored' then
+    if p_sync <> 'documents' or jsonb_typeof(v_body -> 'ids') is distinct from 'array' then
+      verdict := 'invalid_page';
+      return;
+    end if;
+    answer := erp.confirm_documents(v_instance_id, v_body -> 'ids');
+    update odoo_seed.sync_runs r set heard_at = clock_timestamp() where r.id = v_run.id;
   else
     select a.verdict, a.answer into verdict, answer from odoo_seed.apply_page(v_run, v_body) a;
   end if;
@@ -354,4 +369,4 @@ begin
 end
 $$;
 comment on function odoo_seed.sync_request(text, text, uuid, text, text, timestamptz) is
-  'One verified request of a sync: begin, page, ids or finish, once per key. verdict: accepted, replayed_signature, instance_inactive, invalid_page, page_out_of_order, unknown_run, run_ended, run_in_progress; nothing but accepted has an effect. Raises class 22 for a body that is not of this form.';
+  'One verified request of a sync: begin, page, ids, stored (of documents) or finish, once per key. verdict: accepted, replayed_signature, instance_inactive, invalid_page, page_out_of_order, unknown_run, run_ended, run_in_progress; nothing but accepted has an effect. Raises class 22 for a body that is not of this form.';

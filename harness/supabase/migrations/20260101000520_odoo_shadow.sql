@@ -105,6 +105,9 @@ begin
   elsif p_entity = 'ir.model' then
     return query select m.outcome from catalog.store_models(p_run.instance_id, p_rows) m;
     return;
+  elsif p_entity = 'ir.attachment' then
+    return query select d.outcome from erp.store_documents(p_run.instance_id, p_rows) d;
+    return;
   end if;
 
   delete from odoo_seed.tombstones t
@@ -161,6 +164,8 @@ begin
     return odoo.remove_modules(p_run.instance_id, p_after, p_upto, p_keep);
   elsif p_entity = 'ir.model' then
     return catalog.archive_models(p_run.instance_id, p_after, p_upto, p_keep);
+  elsif p_entity = 'ir.attachment' then
+    return erp.remove_documents(p_run.instance_id, p_after, p_upto, p_keep);
   elsif p_entity = 'project.project' then
     with gone as (
       delete from odoo_seed.shadow_projects s
@@ -195,9 +200,11 @@ language sql stable security definer set search_path = '' as $$
       where p_entity = 'project.task' and s.instance_id = p_run.instance_id and s.odoo_id = i.id)
     and not exists (select from catalog.assets a
       where p_entity = 'ir.model' and a.instance_id = p_run.instance_id and a.odoo_id = i.id and a.archived_at is null)
+    and not exists (select from erp.documents d join erp.document_objects o on o.path = d.path and o.status = 'stored'
+      where p_entity = 'ir.attachment' and d.instance_id = p_run.instance_id and d.odoo_id = i.id and d.gone_at is null)
 $$;
 comment on function odoo_seed.unknown_ids(odoo_seed.sync_runs, text, int8multirange) is
-  'Which of these ids the shadow (of models: the catalog) has not: committed late, or shown to the sync''s user only now.';
+  'Which of these ids the shadow (of models: the catalog) has not: committed late, or shown to the sync''s user only now. Of documents, also those whose content is missing.';
 
 -- --------------------------------------------------------------------------------------------------------- drift
 create view odoo_seed.v_cycles with (security_invoker = true) as

@@ -24,9 +24,16 @@ class Odoo:
         self.asked: list[tuple[str, str]] = []
         self.xml_ids: dict[int, str] = {}
         self.time: str | None = "2026-03-01 00:00:00"
+        self.contents: dict[int, bytes] = {}
 
     def clock(self) -> str | None:
         return self.time
+
+    def content(self, attachment: int) -> bytes:
+        self.asked.append(("ir.attachment", "content"))
+        if attachment in self.refused:
+            raise OdooRefused("not this content")
+        return self.contents.get(attachment, b"")
 
     def call(self, model: str, method: str, *args: Any, **kwargs: Any) -> Any:
         self.asked.append((model, method))

@@ -10,9 +10,10 @@ from uuid import UUID
 import pytest
 
 from ipai_bridge import cli
-from ipai_bridge.sync import catalog, finance, modules, source
+from ipai_bridge.sync import catalog, documents, finance, modules, source
 from ipai_bridge.sync.commands import Telling
 from ipai_bridge.sync.run import Report
+from ipai_bridge.sync.upload import Uploader
 
 RUN = UUID("019b76da-a87b-7000-8000-00000000abcd")
 
@@ -38,6 +39,13 @@ def ended(monkeypatch: pytest.MonkeyPatch, status: str = "success", **more: Any)
     monkeypatch.setattr(finance, "sync_finance", sync)
     monkeypatch.setattr(modules, "sync_modules", sync)
     monkeypatch.setattr(catalog, "sync_catalog", sync)
+
+    def sync_documents(source: object, client: object, uploader: Uploader, **options: Any) -> Report:
+        report = sync(source, client, **options, uploader=uploader)
+        report.more["uploads"] = {"documents": 2, "bytes": 30}
+        return report
+
+    monkeypatch.setattr(documents, "sync_documents", sync_documents)
     return asked
 
 
@@ -93,6 +101,19 @@ def test_what_else_was_done_is_said(
     assert capsys.readouterr().out.splitlines()[1] == "lineage: 2 edges added, 1 edges removed"
 
 
+def test_documents(settled: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ended(monkeypatch)
+    assert cli.main(["sync", "documents"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == "uploads: 2 documents, 30 bytes"
+    assert asked[0].pop("uploader").base == "http://127.0.0.1:1/storage/v1"
+    assert {**asked[0], "progress": None} == {
+        "full": False, "take_over": False, "page_size": 50, "overlap": 900.0, "limit": 52_428_800, "progress": None,
+    }  # fmt: skip
+    assert cli.main(["sync", "documents", "--json", "--full", "--max-size", "2", "--overlap", "0"]) == 0
+    assert json.loads(capsys.readouterr().out)["more"] == {"uploads": {"documents": 2, "bytes": 30}}
+    assert (asked[1]["full"], asked[1]["limit"], asked[1]["overlap"]) == (True, 2_097_152, 0.0)
+
+
 @pytest.mark.parametrize("name", ["odoo_url", "odoo_db", "odoo_login", "odoo_password"])
 def test_what_is_not_set_is_named(
     settled: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
@@ -102,7 +123,10 @@ def test_what_is_not_set_is_named(
     assert f"settings_error: {name} is not set: give IPAI_BRIDGE_{name.upper()}\n" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["finance", "--page-size", "0"], ["finance", "--overlap", "-1"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["finance", "--page-size", "0"], ["finance", "--overlap", "-1"], ["documents", "--max-size", "0"]],
+)
 def test_a_wrong_use(arguments: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         cli.main(["sync", *arguments])

@@ -25,8 +25,17 @@ class Records:
         self.ids: tuple[int, ...] = ()
 
     def browse(self, ids: Any) -> Records:
-        self.ids = tuple(ids)
+        self.ids = tuple(ids) if isinstance(ids, list) else (ids,)
         return self
+
+    @property
+    def raw(self) -> bytes | bool:
+        if self.ids == (9,):
+            raise UserError("not yours")
+        return b"%PDF" if self.ids == (7,) else False
+
+    def invalidate_recordset(self, names: list[str], *, flush: bool) -> None:
+        assert (names, flush) == (["raw", "datas", "db_datas"], False)
 
     def search_read(self, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
         written = datetime(2026, 1, 2, 3, 4, 5, 678)  # noqa: DTZ001 -- Odoo's are naive
@@ -115,3 +124,31 @@ def test_by_rpc_a_failed_connection_is_tried_again_and_then_explained(no_proxy: 
             source.call("m", "search", [])
         assert source.clock() is None
         assert b'"active_test": false' in server.requests[-1].body
+
+
+def test_inside_odoo_a_content_is_its_bytes(env: Env) -> None:
+    source = EnvSource(env)
+    assert source.content(7) == b"%PDF"
+    assert source.content(8) == b""
+    with pytest.raises(OdooRefused, match=r"ir\.attachment"):
+        source.content(9)
+
+
+@pytest.mark.parametrize(
+    ("rows", "content"),
+    [
+        ([{"datas": "JVBERg=="}], b"%PDF"),
+        ([{"datas": False}], b""),
+        ([], None),
+        ([{"datas": "J"}], None),
+        ([{"datas": 5}], None),
+    ],
+)
+def test_by_rpc_a_content_is_decoded(rows: list[dict[str, Any]], content: bytes | None) -> None:
+    source = RpcSource.__new__(RpcSource)
+    source.call = lambda *_args, **_options: rows  # type: ignore[method-assign]
+    if content is not None:
+        assert source.content(7) == content
+        return
+    with pytest.raises(OdooRefused):
+        source.content(7)

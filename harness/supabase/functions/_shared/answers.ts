@@ -42,7 +42,7 @@ const ERRORS = {
   invalid_json: [400, "the body is not JSON"],
   invalid_event: [400, "the body is not an event"],
   // A page of a sync. Sending it again as it is would not help, so each is a 4xx.
-  invalid_page: [400, "the body is not a request of this sync: begin, page, ids or finish"],
+  invalid_page: [400, "the body is not a request of this sync: begin, page, ids, stored or finish"],
   page_out_of_order: [409, "the page does not begin where the one before it ended: begin a new run"],
   unknown_run: [409, "there is no run of this id: begin one"],
   run_ended: [409, "the run has ended, or another one took its place: begin a new run"],
@@ -59,6 +59,9 @@ const ERRORS = {
   invalid_fqdn: [400, "fqdn must be system.db.model: three parts or more of a-z, 0-9 and '_', joined by dots"],
   asset_reserved: [409, "assets of the systems odoo, event, scout and supabase are registered by their syncs alone"],
   unknown_asset: [404, "there is no active asset of this name in the catalog"],
+  // The storage, where documents go.
+  storage_refused: [409, "the storage gives no leave to upload: is the private bucket documents there?"],
+  storage_unavailable: [503, "the storage does not answer now: send it again later"],
 } as const satisfies Record<string, readonly [number, string]>;
 
 export type ErrorCode = keyof typeof ERRORS;
@@ -94,6 +97,6 @@ export function refused({ code, detail }: Refusal): Response {
   const [status, message] = ERRORS[code];
   const headers: Record<string, string> = {};
   if (code === "method_not_allowed") headers["allow"] = "POST";
-  if (code === "database_unavailable") headers["retry-after"] = "5";
+  if (code === "database_unavailable" || code === "storage_unavailable") headers["retry-after"] = "5";
   return json(status, JSON.stringify({ ok: false, error: { code, message: detail ?? message } }), headers);
 }

@@ -10,7 +10,10 @@ import { decode } from "./event.ts";
 import { type Verified, verify } from "./verify.ts";
 import { type Configurable, configured, isJson, levelOf } from "./webhook.ts";
 
-export type Sync = "finance" | "modules" | "catalog";
+export type Sync = "finance" | "modules" | "catalog" | "documents";
+
+/** What is added to SQL's answer, on the way out. */
+export type Complete = (answer: string) => Promise<string>;
 
 export interface Ledger {
   /** The answer as the text of a JSON object. Throws a `Refusal`. */
@@ -19,6 +22,7 @@ export interface Ledger {
 
 export interface Surroundings extends Configurable<Ledger> {
   now(): number;
+  complete?: Complete;
 }
 
 const VERDICTS: readonly string[] = [
@@ -47,7 +51,8 @@ export function sync(name: string, sync: Sync, around: Surroundings): (request: 
     const body = await readBody(request);
     const { secrets, database } = await configuration();
     const verified = await verify(request.headers, body, secrets, around.now());
-    return answered(await database.request(sync, verified, objectText(sync, body)));
+    const answer = await database.request(sync, verified, objectText(sync, body));
+    return answered(around.complete === undefined ? answer : await around.complete(answer));
   }
 
   return async (request) => {
@@ -63,8 +68,9 @@ export function sync(name: string, sync: Sync, around: Surroundings): (request: 
 }
 
 /** The handler as the platform runs it. */
-export function serve(name: string, kind: Sync): void {
+export function serve(name: string, kind: Sync, complete?: Complete): void {
   Deno.serve(sync(name, kind, {
+    complete,
     env: (variable) => Deno.env.get(variable),
     now: () => Date.now(),
     connect,
