@@ -1,4 +1,4 @@
-"""`ipai-harness`: start, look at and stop a stack of real parts on this machine; audit a Supabase project."""
+"""`ipai-harness`: start, look at and stop a stack of real parts on this machine; audit, migrate a Supabase project."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ipai_bridge.errors import BridgeError
-from ipai_harness import demo
+from ipai_harness import demo, migrate
 from ipai_harness.audit import command as audit
 from ipai_harness.errors import StackNotRunning
 from ipai_harness.stack import native, state, template
@@ -129,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     down.set_defaults(run=_down)
 
     audit.add(commands, as_json)
+    migrate.add(commands, as_json)
     return top
 
 

@@ -8,6 +8,7 @@
         ├── StackNotRunning     stack_not_running    no stack of that name runs
         ├── StackDegraded       stack_degraded       a stack of that name runs in part
         ├── StackBusy           stack_busy           another command is starting or stopping that stack
+        ├── MigrationFailed     migration_failed     a migration failed, or is not to be applied or taken back as asked
         └── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
 
 Each text says what failed, why, and what to do; none holds a password or a secret.
@@ -23,6 +24,7 @@ __all__ = [
     "AuditImpossible",
     "DownloadFailed",
     "HarnessError",
+    "MigrationFailed",
     "PartFailed",
     "PartMissing",
     "StackBusy",
@@ -86,6 +88,12 @@ class StackBusy(HarnessError):
     """Another command is starting or stopping that stack."""
 
     code = "stack_busy"
+
+
+class MigrationFailed(HarnessError):
+    """A migration failed, or is not to be applied or taken back as asked."""
+
+    code = "migration_failed"
 
 
 class AuditImpossible(HarnessError):

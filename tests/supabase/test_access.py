@@ -8,7 +8,7 @@ import pytest
 from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
 from tests.supabase.conftest import PROJECT, Sql, rows
 
-SCHEMAS = "('odoo'::regnamespace, 'odoo_seed'::regnamespace)"
+SCHEMAS = "('odoo'::regnamespace, 'odoo_seed'::regnamespace, 'ops'::regnamespace)"
 TABLES = f"select c.oid from pg_class c where c.relnamespace in {SCHEMAS} and c.relkind in ('r', 'p', 'v', 'm')"
 FUNCTIONS = f"select p.oid from pg_proc p where p.pronamespace in {SCHEMAS}"
 
@@ -18,6 +18,7 @@ def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) ->
     assert sql(f"select relnamespace::regnamespace::text, count(*) from {every} and relkind = 'r' group by 1") == [
         ("odoo", 8),
         ("odoo_seed", 7),
+        ("ops", 3),
     ]
     assert sql(f"select relname from {every} and relkind in ('r', 'p') and not relrowsecurity") == []
     assert sql(f"select polname from pg_policy where polrelid in (select oid from {every})") == []
@@ -33,7 +34,7 @@ def test_views_ask_with_the_rights_of_who_asks(sql: Sql) -> None:
 def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
     assert sql(
         "select distinct has_schema_privilege(%s, n, 'usage'), has_schema_privilege(%s, n, 'create') "
-        "from unnest(array['odoo', 'odoo_seed']) n",
+        "from unnest(array['odoo', 'odoo_seed', 'ops']) n",
         role,
         role,
     ) == [(False, False)]
@@ -77,6 +78,9 @@ def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
         "select * from odoo_seed.shadow_tasks",
         "insert into odoo_seed.projects (external_ref) values ('x')",
         "select * from odoo.modules",
+        "select * from ops.retention",
+        "select * from ops.schedules()",
+        "select * from ops.prune()",
     ],
 )
 def test_and_are_refused_when_they_try(sql: Sql, role: str, statement: str) -> None:
@@ -131,6 +135,10 @@ def test_service_role_does_its_work_and_no_more(sql: Sql) -> None:
         "update odoo_seed.sync_runs set status = 'success'",
         "select * from odoo_seed.sync_pages",
         "create table odoo.mine ()",
+        "update ops.jobs set command = 'select 1'",
+        "insert into ops.jobs values ('ipai-mine', '* * * * *', 'select 1', true, '')",
+        "update ops.retention set at_least = '0'",
+        "insert into ops.refreshes (view_name, tried_at) values ('x', now())",
     ):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             rows(service, statement)
@@ -200,7 +208,7 @@ def test_the_seed_may_be_applied_again(sql: Sql) -> None:
 
 
 def test_migrations_are_named_by_time_and_layer() -> None:
-    names = sorted(path.name for path in (PROJECT / "migrations").iterdir())
+    names = sorted(path.name for path in (PROJECT / "migrations").iterdir() if path.is_file())
     assert names
     assert all(name[:14].isdigit() and name[14] == "_" and name.endswith(".sql") for name in names)
     assert len({name[:14] for name in names}) == len(names)
