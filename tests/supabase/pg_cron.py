@@ -22,7 +22,7 @@ cron.use_background_workers = on
 
 
 def install() -> Installation:
-    """PostgreSQL 15 that can load pg_cron; installs both where this is CI and may. Raises PartMissing, saying why not."""
+    """PostgreSQL 15 that can load pg_cron; on CI it installs both. Raises PartMissing, saying why there is none."""
     if not LIBRARY.exists() and _is_ci():
         # For a machine that is thrown away. Elsewhere a test does not change what is installed.
         if os.geteuid() != 0 or shutil.which("apt-get") is None:

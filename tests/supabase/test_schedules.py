@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import tempfile
 import threading
@@ -16,12 +15,12 @@ import psycopg2.errors
 import pytest
 
 from ipai_harness.stack import migrations
-from ipai_harness.stack.migrations import Connection, migrations_of
-from ipai_harness.stack.postgres import Cluster, find
+from ipai_harness.stack.migrations import migrations_of
+from ipai_harness.stack.postgres import Cluster
 from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
 from tests.supabase import pg_cron
 from tests.supabase.bare import Bare
-from tests.supabase.conftest import PROJECT, Server, Sql, majors, rows
+from tests.supabase.conftest import PROJECT, Server, rows
 
 JOBS = ["ipai-prune", "ipai-refresh-gold", "ipai-sweep-events"]
 
@@ -70,7 +69,7 @@ def jobs(platform: Platform) -> list[str]:
 
 
 def test_the_migrations_schedule_the_jobs(platform: Platform) -> None:
-    assert platform.connection.notices == [n for n in platform.connection.notices if "was scheduled" not in n]
+    assert not [notice for notice in platform.connection.notices if "was scheduled" in notice]
     assert platform("select jobname, schedule, command, username, active from cron.job order by 1") == [
         ("ipai-prune", "37 * * * *", "select * from ops.prune()", "postgres", True),
         ("ipai-refresh-gold", "7 * * * *", "select * from ops.refresh_views()", "postgres", True),

@@ -100,7 +100,8 @@ comment on column ops.refreshes.refreshed_at is 'When it was last refreshed; nul
 comment on column ops.refreshes.problem is 'Why the last try failed; null: it did not. The view then shows what it showed before.';
 
 create function ops.refresh_views() returns table (view_name text, online boolean, problem text)
-language plpgsql volatile security definer set search_path = '' as $$
+-- Behind a refresh that waits for one slow reader all the others would wait.
+language plpgsql volatile security definer set search_path = '' set lock_timeout = '3s' as $$
 #variable_conflict use_column
 declare
   v_view record;
