@@ -21,7 +21,7 @@ comment on column ops.retention.at_least is 'Less would break a promise; see the
 
 insert into ops.retention (subject, keep, at_least, description) values
   ('odoo.webhook_events', '90 days', '7 days',
-   'Completed events, by when they were completed. Of each aggregate the one that took effect last stays for ever: by it a late resend is recognised. A sender without sequence numbers must not resend what is older than this.'),
+   'Completed events, by when they were completed. Of each aggregate the last of each type that took effect stays for ever: gold views read it, and by it a late resend is recognised. A sender without sequence numbers must not resend what is older than this.'),
   ('odoo_seed.sync_pages', '1 day', '1 hour', 'The answers of a sync''s requests, by when they were given: for as long as a sender may ask again.'),
   ('odoo_seed.sync_runs', '90 days', '1 day', 'Runs that ended, but for the last two complete ones of each sync, which say what drift is.'),
   ('odoo_seed.tombstones', '1 year', '30 days', 'What was deleted in Odoo, by when that was seen.'),
@@ -48,6 +48,9 @@ begin
         delete from odoo.webhook_events e where e.id in (
           select x.id from odoo.webhook_events x
           where x.status = 'completed' and x.received_at < v_before and x.processed_at < v_before
+            and (x.outcome = 'superseded' or exists (select from odoo.webhook_events n
+              where n.instance_id = x.instance_id and n.aggregate_type = x.aggregate_type and n.aggregate_id = x.aggregate_id
+                and n.event_type = x.event_type and n.outcome = 'applied' and n.id > x.id))
             and not exists (select from odoo.entity_mappings m
               where m.instance_id = x.instance_id and m.odoo_model = x.aggregate_type and m.odoo_id = x.aggregate_id
                 and m.supabase_schema = 'odoo' and m.supabase_table = 'webhook_events' and m.supabase_id = x.id::text)

@@ -1,0 +1,26 @@
+"""The scheduled syncs by name, for whoever runs one without knowing it: Odoo's cron, by way of `bridge.sync_once`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from ipai_bridge.sync import finance, modules
+from ipai_bridge.sync.client import FunctionClient
+from ipai_bridge.sync.run import Report
+from ipai_bridge.sync.source import Source
+
+__all__ = ["KINDS", "Kind"]
+
+
+class Kind(NamedTuple):
+    """One sync: the Edge Function that takes it, and how it is run (True: every record, where it knows increments)."""
+
+    function: str
+    run: Callable[[Source, FunctionClient, bool], Report]
+
+
+KINDS: Mapping[str, Kind] = {
+    "finance": Kind(finance.FUNCTION, lambda odoo, client, full: finance.sync_finance(odoo, client, full=full)),
+    "modules": Kind(modules.FUNCTION, lambda odoo, client, _full: modules.sync_modules(odoo, client)),
+}

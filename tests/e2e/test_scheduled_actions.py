@@ -1,0 +1,114 @@
+"""The syncs as scheduled actions of a real Odoo: its own cron runs them, in its sandbox."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from tests.e2e.scene import Scene, wait_for
+from tests.e2e.test_syncs import Syncs
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+
+class Crons:
+    """Scheduled actions that are due at once; gone after the test."""
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.made: list[int] = []
+
+    def due(self, code: str) -> int:
+        """A scheduled action that Odoo's cron runs now, as the administrator."""
+        odoo = self.scene.odoo
+        values = {
+            "name": f"Scene {uuid.uuid4().hex[:8]}", "model_id": odoo.model_id("res.partner"), "state": "code",
+            "code": code, "interval_number": 1, "interval_type": "days", "nextcall": "2026-01-01 00:00:00",
+        }  # fmt: skip
+        self.made.append(odoo.create("ir.cron", values))
+        return self.made[-1]
+
+    def until_run(self, cron: int) -> dict[str, Any]:
+        """The scheduled action after its first run."""
+        statement = "select lastcall is not null or failure_count > 0 from ir_cron where id = %s"
+        wait_for(lambda: self.scene.odoo_sql(statement, cron) == [(True,)], "Odoo's cron ran it", timeout=120)
+        return self.scene.odoo.read("ir.cron", cron, ["failure_count", "first_failure_date", "lastcall"])
+
+    def remove(self) -> None:
+        """Remove what was made."""
+        self.scene.odoo.unlink("ir.cron", self.made)
+
+
+@pytest.fixture
+def crons(scene: Scene) -> Iterator[Crons]:
+    made = Crons(scene)
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def syncs(scene: Scene) -> Iterator[Syncs]:
+    with closing(Syncs(scene)) as syncs:
+        syncs.instance = scene.env["instance"]  # what this Odoo calls itself
+        yield syncs
+
+
+def runs(syncs: Syncs, sync: str) -> list[tuple[Any, ...]]:
+    return syncs.ours(
+        "select r.mode, r.status from odoo_seed.sync_runs r join odoo.instances i on i.id = r.instance_id "
+        f"where i.name = %s and r.sync = '{sync}' order by r.id"
+    )
+
+
+def test_odoos_cron_runs_the_syncs(scene: Scene, crons: Crons, syncs: Syncs) -> None:
+    project = scene.odoo.create("project.project", {"name": "Scheduled"})
+    task = scene.odoo.create("project.task", {"name": "First", "project_id": project})
+    assert crons.until_run(crons.due('ipai_bridge.sync(env, "finance")'))["failure_count"] == 0
+    assert runs(syncs, "finance") == [("full", "success")]
+    syncs.assert_equal()
+
+    scene.odoo.write("project.task", task, {"name": "Second"})
+    scene.odoo.write("project.project", project, {"active": False})
+    crons.until_run(crons.due('ipai_bridge.sync(env, "finance")'))
+    crons.until_run(crons.due('ipai_bridge.sync(env, "finance", full=True)'))
+    assert runs(syncs, "finance") == [("full", "success"), ("increment", "success"), ("full", "success")]
+    syncs.assert_equal()
+
+    crons.until_run(crons.due('ipai_bridge.sync(env, "modules")'))
+    assert runs(syncs, "modules") == [("full", "success")]
+    syncs.assert_modules_equal()
+
+
+def test_a_sync_that_cannot_be_done_is_a_failure_of_the_scheduled_action(scene: Scene, crons: Crons) -> None:
+    state = crons.until_run(crons.due('ipai_bridge.sync(env, "nothing")'))
+    assert state["failure_count"] == 1
+    log = scene.stack.odoo.process.log.read_text()
+    assert "there is no sync 'nothing': name one of finance, modules" in log.replace("catalog, ", "")
+    assert scene.env["secret"] not in log
+
+
+def test_what_came_before_it_is_committed(scene: Scene, crons: Crons) -> None:
+    """The commit point: the action's own transaction is not open, idle, while the sync runs."""
+    code = f"""
+partner = env["res.partner"].browse({scene.partner})
+partner.write({{"comment": "before"}})
+ipai_bridge.sync(env, "modules")
+partner.write({{"comment": "after"}})
+env.cr.execute("select 1")
+raise UserError("planted")
+"""
+    assert crons.until_run(crons.due(code))["failure_count"] == 1
+    [(comment,)] = scene.odoo_sql("select comment from res_partner where id = %s", scene.partner)
+    assert comment == "<p>before</p>"
+
+
+def test_by_hand_nothing_is_committed_behind_ones_back(scene: Scene) -> None:
+    said = scene.refusal(
+        'records.write({"comment": "by hand"})\nipai_bridge.sync(env, "modules")\nraise UserError("planted")'
+    )
+    assert "planted" in said
+    assert scene.odoo_sql("select comment from res_partner where id = %s", scene.partner) == [(None,)]
