@@ -1,4 +1,4 @@
-"""`ipai-bridge sync modules` and `ipai-bridge sync finance`: the scheduled syncs, over Odoo's RPC."""
+"""`ipai-bridge sync modules`, `sync finance` and `sync catalog`: the scheduled syncs, over Odoo's RPC."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ exit codes:
 examples:
   ipai-bridge sync finance
   ipai-bridge sync finance --full --json
+  ipai-bridge sync catalog --odoo-url http://localhost:8069 --odoo-db odoo --odoo-login admin
   ipai-bridge sync modules -c odoo.conf --odoo-url https://odoo.example.com --odoo-db prod --odoo-login sync
 
 Which Odoo: IPAI_BRIDGE_ODOO_URL, _ODOO_DB, _ODOO_LOGIN, or the arguments; the password, or better an API key, from
@@ -49,9 +50,12 @@ def add_commands(commands: Any) -> None:
         "--overlap", type=_seconds, metavar="S",
         help="how far before the last run an increment begins: longer than any transaction (default 900)",
     )  # fmt: skip
+    _add(syncs, "catalog", catalog, "the catalog of models and their fields, with lineage", page_size=100)
 
 
-def _add(syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+def _add(
+    syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: str, *, page_size: int = 500
+) -> argparse.ArgumentParser:
     command: argparse.ArgumentParser = syncs.add_parser(
         name, help=help, description=run.__doc__, epilog=_EPILOG, allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -59,7 +63,9 @@ def _add(syncs: Any, name: str, run: Callable[[argparse.Namespace], int], help: 
     command.set_defaults(run=run)
     command.add_argument("--full", action="store_true", help="every record, even where an increment would do")
     command.add_argument("--json", action="store_true", help="print JSON")
-    command.add_argument("--page-size", type=_page_size, default=500, metavar="N", help="records a page (default 500)")
+    command.add_argument(
+        "--page-size", type=_page_size, default=page_size, metavar="N", help=f"records a page (default {page_size})"
+    )
     command.add_argument(
         "--take-over", action="store_true", help="end another run that is under way, as failed, and begin"
     )
@@ -84,6 +90,13 @@ def finance(arguments: argparse.Namespace) -> int:
 
     overlap = OVERLAP if arguments.overlap is None else arguments.overlap
     return _run(arguments, FUNCTION, sync_finance, full=arguments.full, overlap=overlap)
+
+
+def catalog(arguments: argparse.Namespace) -> int:
+    """Bring the catalog up to date: every model that Odoo has, the views of scout_gold, lineage. Always a full run."""
+    from ipai_bridge.sync.catalog import FUNCTION, sync_catalog
+
+    return _run(arguments, FUNCTION, sync_catalog)
 
 
 def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any], **options: Any) -> int:
@@ -115,6 +128,8 @@ def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any],
             f"{report.status} ({report.mode}): {report.inserted} new, {report.updated} changed, "
             f"{report.unchanged} as they were, {report.deleted} gone"
         )
+        for name, counts in report.more.items():
+            print(f"{name}: " + ", ".join(f"{count} {what.replace('_', ' ')}" for what, count in counts.items()))
     for error in report.errors:
         where = ",".join(str(error[key]) for key in ("entity", "odoo_id") if key in error)
         _say("error", f"{where}: {error['error']}" if where else error["error"])

@@ -44,12 +44,16 @@ class Report:
     errors: list[dict[str, Any]] = field(default_factory=list)
     """The first of them: `entity`, `odoo_id`, `error`."""
     warnings: list[dict[str, Any]] = field(default_factory=list)
+    more: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What else was done, by name: counts."""
 
 
 class Run:
     """One run. Made by `Run.begun`, which finishes it as failed when anything goes wrong within."""
 
-    def __init__(self, client: FunctionClient, run: UUID, answer: Mapping[str, Any], progress: Progress) -> None:
+    def __init__(
+        self, client: FunctionClient, run: UUID, answer: Mapping[str, Any], progress: Progress, via: str | None = None
+    ) -> None:
         self.client = client
         self.id = run
         self.mode: str = answer["mode"]
@@ -57,6 +61,7 @@ class Run:
         self.errors: list[dict[str, Any]] = []
         self.report: Report | None = None
         self._progress = progress
+        self._via = via
         self._done: dict[str, int] = {}
 
     @classmethod
@@ -69,13 +74,17 @@ class Run:
         full: bool,
         take_over: bool = False,
         edition: str | None = None,
+        via: str | None = None,
         progress: Progress = lambda _model, _done: None,
     ) -> Iterator[Run]:
-        """A run for the time of the block. Raises `SyncRefused` (reason run_in_progress) while another is at it."""
+        """A run for the time of the block. Raises `SyncRefused` (reason run_in_progress) while another is at it.
+
+        `via`: the action by which the function takes runs, where it has others too.
+        """
         run_id = next_id()
-        begin = {"action": "begin", "run": str(run_id), "full": full, "take_over": take_over}
-        answer = client.request(encode({**begin, "edition": edition or source.edition}))
-        run = cls(client, run_id, answer, progress)
+        begin = {**_action("begin", via), "run": str(run_id), "full": full, "take_over": take_over}
+        begin |= {"edition": edition or source.edition, "database": source.database}
+        run = cls(client, run_id, client.request(encode(begin)), progress, via)
         try:
             yield run
         except BaseException as error:
@@ -122,7 +131,7 @@ class Run:
         """The body with as many rows, from the first on, as there is room for."""
         count = len(rows)
         while True:
-            head: dict[str, Any] = {"action": "page", "run": str(self.id), "entity": model}
+            head: dict[str, Any] = {**_action("page", self._via), "run": str(self.id), "entity": model}
             if after is not None:
                 end = upto if count == len(rows) else (rows[count - 1]["raw"]["id"] if count else None)
                 head["span"] = [after, end]
@@ -133,7 +142,7 @@ class Run:
 
     def ids(self, model: str, ids: Sequence[int], after: int, upto: int | None) -> list[int]:
         """Send all ids above `after`, up to `upto` (None: no limit); those that the receiver does not know."""
-        head = {"action": "ids", "run": str(self.id), "entity": model, "span": [after, upto]}
+        head = {**_action("ids", self._via), "run": str(self.id), "entity": model, "span": [after, upto]}
         answer = self.client.request(encode({**head, "ids": spans_of(ids)}))
         return [int(found) for found in answer["unknown"]]
 
@@ -143,18 +152,24 @@ class Run:
 
     def finish(self, cursors: Mapping[str, str | None], *, failed: str | None = None) -> Report:
         """End the run, and move the cursors of the models that are complete."""
-        body: dict[str, Any] = {"action": "finish", "run": str(self.id), "cursors": dict(cursors)}
+        body: dict[str, Any] = {**_action("finish", self._via), "run": str(self.id), "cursors": dict(cursors)}
         errors = self.errors + ([{"error": failed[:1_000]}] if failed else [])
         # Who pressed Ctrl-C does not wait for a receiver that is down.
         aborted = failed is not None
         answer = self.client.request(encode({**body, "errors": errors[:100], "failed": aborted}), once=aborted)
         names = ("pages", "inserted", "updated", "unchanged", "deleted", "error_count", "errors", "warnings")
         self.report = Report(self.id, answer["status"], answer["mode"], **{name: answer[name] for name in names})
+        if "lineage" in answer:
+            self.report.more["lineage"] = answer["lineage"]
         return self.report
 
     def _note(self, model: str, count: int) -> None:
         self._done[model] = self._done.get(model, 0) + count
         self._progress(model, self._done[model])
+
+
+def _action(name: str, via: str | None) -> dict[str, str]:
+    return {"action": name} if via is None else {"action": via, "step": name}
 
 
 def spans_of(ids: Iterable[int]) -> str:

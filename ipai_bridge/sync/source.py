@@ -32,6 +32,11 @@ class Source(Protocol):
         """`ce` or `enterprise`, as the server says of itself."""
         ...
 
+    @property
+    def database(self) -> str:
+        """The name of its PostgreSQL database."""
+        ...
+
     def call(self, model: str, method: str, *args: Any, **kwargs: Any) -> Any:
         """`env[model].method(...)`, with JSON's values. Raises `OdooRefused`, `OdooUnavailable`."""
         ...
@@ -53,6 +58,11 @@ class EnvSource:
         from odoo import release
 
         return _edition(str(release.version))
+
+    @property
+    def database(self) -> str:
+        """The name of the database."""
+        return str(self._env.cr.dbname)
 
     def call(self, model: str, method: str, *args: Any, **kwargs: Any) -> Any:
         """See `Source`."""
@@ -96,6 +106,7 @@ class RpcSource:
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         self._url = url
+        self._database = database
         self._sleep = sleep
         with self._explained("the login", "to " + database):
             self._rpc = odoorpc.ODOO(
@@ -110,6 +121,11 @@ class RpcSource:
     def edition(self) -> str:
         """`ce` or `enterprise`."""
         return _edition(str(self._rpc.version))
+
+    @property
+    def database(self) -> str:
+        """The name of the database."""
+        return self._database
 
     def call(self, model: str, method: str, *args: Any, **kwargs: Any) -> Any:
         """See `Source`. Reads only, so a failed connection is tried again."""

@@ -13,7 +13,7 @@ create table odoo_seed.sync_runs (
   run uuid not null,
   instance_id bigint not null references odoo.instances (id),
   sync text not null
-    constraint sync_runs_sync_known check (sync in ('modules', 'finance')),
+    constraint sync_runs_sync_known check (sync in ('modules', 'finance', 'catalog')),
   mode text not null
     constraint sync_runs_mode_known check (mode in ('full', 'increment')),
   status text not null default 'running'
@@ -64,7 +64,8 @@ create index sync_pages_run on odoo_seed.sync_pages (run_id);
 
 create function odoo_seed.sync_entities(p_sync text) returns text[]
 language sql immutable strict parallel safe set search_path = '' as $$
-  select case p_sync when 'finance' then array['project.project', 'project.task'] when 'modules' then array['ir.module.module'] end
+  select case p_sync when 'finance' then array['project.project', 'project.task'] when 'modules' then array['ir.module.module']
+    when 'catalog' then array['ir.model'] end
 $$;
 comment on function odoo_seed.sync_entities(text) is 'The Odoo models of a sync, in the order in which they are read.';
 
@@ -130,6 +131,9 @@ begin
   insert into odoo_seed.sync_runs (run, instance_id, sync, mode, edition)
   values ((p_body ->> 'run')::uuid, p_instance_id, p_sync, v_mode, p_body ->> 'edition')
   returning id into run_id;
+  if p_sync = 'catalog' then
+    perform catalog.name_database(p_instance_id, p_body ->> 'database');
+  end if;
   verdict := 'accepted';
   answer := jsonb_build_object('mode', v_mode, 'cursors', v_cursors);
 end
@@ -179,7 +183,9 @@ begin
   where r.id = v_run.id;
   return jsonb_build_object('status', v_run.status, 'mode', v_run.mode, 'pages', v_run.pages, 'inserted', v_run.inserted,
     'updated', v_run.updated, 'unchanged', v_run.unchanged, 'deleted', v_run.deleted, 'error_count', v_run.error_count,
-    'errors', v_run.errors, 'warnings', v_run.warnings);
+    'errors', v_run.errors, 'warnings', v_run.warnings)
+    -- Even of a run that failed: what its pages said of the models holds.
+    || case when v_run.sync = 'catalog' then jsonb_build_object('lineage', catalog.refresh_lineage(v_run.instance_id)) else '{}' end;
 end
 $$;
 comment on function odoo_seed.finish_run(odoo_seed.sync_runs, jsonb) is

@@ -102,6 +102,9 @@ begin
   if p_entity = 'ir.module.module' then
     return query select m.outcome from odoo.store_modules(p_run.instance_id, p_rows) m;
     return;
+  elsif p_entity = 'ir.model' then
+    return query select m.outcome from catalog.store_models(p_run.instance_id, p_rows) m;
+    return;
   end if;
 
   delete from odoo_seed.tombstones t
@@ -156,6 +159,8 @@ declare
 begin
   if p_entity = 'ir.module.module' then
     return odoo.remove_modules(p_run.instance_id, p_after, p_upto, p_keep);
+  elsif p_entity = 'ir.model' then
+    return catalog.archive_models(p_run.instance_id, p_after, p_upto, p_keep);
   elsif p_entity = 'project.project' then
     with gone as (
       delete from odoo_seed.shadow_projects s
@@ -188,9 +193,11 @@ language sql stable security definer set search_path = '' as $$
       where p_entity = 'project.project' and s.instance_id = p_run.instance_id and s.odoo_id = i.id)
     and not exists (select from odoo_seed.shadow_tasks s
       where p_entity = 'project.task' and s.instance_id = p_run.instance_id and s.odoo_id = i.id)
+    and not exists (select from catalog.assets a
+      where p_entity = 'ir.model' and a.instance_id = p_run.instance_id and a.odoo_id = i.id and a.archived_at is null)
 $$;
 comment on function odoo_seed.unknown_ids(odoo_seed.sync_runs, text, int8multirange) is
-  'Which of these ids the shadow has not: committed late, or shown to the sync''s user only now.';
+  'Which of these ids the shadow (of models: the catalog) has not: committed late, or shown to the sync''s user only now.';
 
 -- --------------------------------------------------------------------------------------------------------- drift
 create view odoo_seed.v_cycles with (security_invoker = true) as

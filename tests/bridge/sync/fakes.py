@@ -15,6 +15,7 @@ class Odoo:
     """`tables[model][id]` are the records; `refused` are ids that no one may read; `asked` the calls."""
 
     edition = "ce"
+    database = "Prod-1"
 
     def __init__(self, **tables: dict[int, dict[str, Any]]) -> None:
         self.tables = {name.replace("_", "."): rows for name, rows in tables.items()}

@@ -50,6 +50,15 @@ const ERRORS = {
     409,
     "another run of this sync is under way: wait for its end, or for 5 minutes without a word of it, or take over",
   ],
+  // The catalog's actions.
+  unknown_action: [
+    400,
+    "action must be sync_odoo_models, sync_scout_views, register_asset, search_assets, get_tools, get_lineage or check_permission",
+  ],
+  invalid_request: [400, "the body is not a request of this action"],
+  invalid_fqdn: [400, "fqdn must be system.db.model: three parts or more of a-z, 0-9 and '_', joined by dots"],
+  asset_reserved: [409, "assets of the systems odoo, event, scout and supabase are registered by their syncs alone"],
+  unknown_asset: [404, "there is no active asset of this name in the catalog"],
 } as const satisfies Record<string, readonly [number, string]>;
 
 export type ErrorCode = keyof typeof ERRORS;

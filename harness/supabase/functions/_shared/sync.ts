@@ -1,6 +1,6 @@
 /**
  * The scheduled syncs' order of things, the webhook's in short: method, content type, size, configuration, signature,
- * content, one SQL function, answer. What a page means, SQL says (odoo_seed.sync_request).
+ * content, one SQL function, answer. What a page means, SQL says (odoo_seed.sync_request, catalog.request).
  */
 
 import { answered, type ErrorCode, Refusal, refused } from "./answers.ts";
@@ -10,7 +10,7 @@ import { decode } from "./event.ts";
 import { type Verified, verify } from "./verify.ts";
 import { type Configurable, configured, isJson, levelOf } from "./webhook.ts";
 
-export type Sync = "finance" | "modules";
+export type Sync = "finance" | "modules" | "catalog";
 
 export interface Ledger {
   /** The answer as the text of a JSON object. Throws a `Refusal`. */
@@ -29,6 +29,11 @@ const VERDICTS: readonly string[] = [
   "unknown_run",
   "run_ended",
   "run_in_progress",
+  "unknown_action",
+  "invalid_request",
+  "invalid_fqdn",
+  "asset_reserved",
+  "unknown_asset",
 ] satisfies ErrorCode[];
 
 /** A handler for the function called `name`, which takes the pages of `sync`. */
@@ -42,7 +47,7 @@ export function sync(name: string, sync: Sync, around: Surroundings): (request: 
     const body = await readBody(request);
     const { secrets, database } = await configuration();
     const verified = await verify(request.headers, body, secrets, around.now());
-    return answered(await database.request(sync, verified, objectText(body)));
+    return answered(await database.request(sync, verified, objectText(sync, body)));
   }
 
   return async (request) => {
@@ -71,28 +76,35 @@ function connect(url: string): Ledger {
   const sql = open(url, "odoo sync", 2);
   return {
     async request(sync, { instance, idempotencyKey, signature, signedAt }, body) {
+      const call = sync === "catalog" ? sql`catalog.request(` : sql`odoo_seed.sync_request(${sync}::text,`;
       let rows;
       try {
         rows = await within(
           INGEST_TIMEOUT_MS,
-          sql<{ verdict: string; answer: string | null }[]>`
-            select verdict, answer::text
-            from odoo_seed.sync_request(
-              ${sync}::text, ${instance}::text, ${idempotencyKey}::uuid, ${body}::text, ${signature}::text,
+          sql<{ verdict: string; answer: string | null; detail: string | null }[]>`
+            select verdict, answer::text, answer ->> 'detail' as detail
+            from ${call} ${instance}::text, ${idempotencyKey}::uuid, ${body}::text, ${signature}::text,
               ${signedAt.toISOString()}::timestamptz)`,
         );
       } catch (error) {
-        throw refusalOf(error);
+        throw refusalOf(sync, error);
       }
       const row = rows[0];
-      if (row !== undefined && VERDICTS.includes(row.verdict)) throw new Refusal(row.verdict as ErrorCode);
+      if (row !== undefined && VERDICTS.includes(row.verdict)) {
+        throw new Refusal(row.verdict as ErrorCode, row.detail ?? undefined);
+      }
       if (row === undefined || row.answer === null) throw new Refusal("database_unavailable");
       return row.answer;
     },
   };
 }
 
-function objectText(body: Uint8Array): string {
+/** What is refused as a whole: a page of a sync, or a request to the catalog, which has other actions too. */
+function malformed(sync: Sync): ErrorCode {
+  return sync === "catalog" ? "invalid_request" : "invalid_page";
+}
+
+function objectText(sync: Sync, body: Uint8Array): string {
   const text = decode(body);
   let value: unknown;
   try {
@@ -100,15 +112,15 @@ function objectText(body: Uint8Array): string {
   } catch {
     throw new Refusal("invalid_json");
   }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Refusal("invalid_page");
+  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Refusal(malformed(sync));
   return text;
 }
 
-function refusalOf(error: unknown): Refusal {
+function refusalOf(sync: Sync, error: unknown): Refusal {
   const state = stateOf(error);
-  // 22: a data error; 23: a constraint; 54001: nested too deep. The same bytes would be refused again.
-  if (/^2[23][0-9A-Z]{3}$/.test(state) || state === "54001") {
-    return new Refusal("invalid_page", "PostgreSQL cannot store this page (" + state + ")");
+  // 22: a data error; 23: a constraint; 54: nested too deep, or too large. The same bytes would be refused again.
+  if (/^(22|23|54)[0-9A-Z]{3}$/.test(state)) {
+    return new Refusal(malformed(sync), "PostgreSQL cannot store this page (" + state + ")");
   }
   console.error(JSON.stringify({ level: "error", event: "sync_failed", state }));
   return new Refusal("database_unavailable");
