@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from ipai_bridge.sync import finance, modules
+from ipai_bridge.sync import catalog, finance, modules
 from ipai_bridge.sync.client import FunctionClient
 from ipai_bridge.sync.run import Report
 from ipai_bridge.sync.source import Source
@@ -21,6 +21,7 @@ class Kind(NamedTuple):
 
 
 KINDS: Mapping[str, Kind] = {
+    "catalog": Kind(catalog.FUNCTION, lambda odoo, client, _full: catalog.sync_catalog(odoo, client)),
     "finance": Kind(finance.FUNCTION, lambda odoo, client, full: finance.sync_finance(odoo, client, full=full)),
     "modules": Kind(modules.FUNCTION, lambda odoo, client, _full: modules.sync_modules(odoo, client)),
 }

@@ -207,7 +207,8 @@ RESET = """
       odoo.event_handlers, odoo.accepted_signatures, odoo.modules, odoo_seed.sync_runs, odoo_seed.sync_pages,
       odoo_seed.projects, odoo_seed.tasks, odoo_seed.shadow_projects, odoo_seed.shadow_tasks, odoo_seed.tombstones,
       ops.refreshes, catalog.assets, catalog.lineage_edges, catalog.tools, catalog.permissions,
-      catalog.databases restart identity;
+      catalog.databases, catalog.glossary,
+      scout_gold.revenue_targets, erp.bir_forms, erp.document_objects, erp.documents restart identity;
     drop schema if exists app cascade;
 """
 
