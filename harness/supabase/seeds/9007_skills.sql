@@ -10,10 +10,10 @@ begin
     select * from (values
       ('explain_figure', 'Explain a figure', 'Finds the data that a question is about, and what it is made of.',
        '{"question": {"type": "string"}, "fqdn": {"type": "string"}}'::jsonb,
-       '[{"tool": "catalog.search_assets", "arguments": {"query": "{{question}}"}}, {"tool": "catalog.get_lineage", "arguments": {"fqdn": "{{fqdn}}", "direction": "up"}}]'::jsonb),
+       '[{"tool": "catalog.search_assets", "arguments": {"query": "{{question}}"}}, {"tool": "catalog.get_lineage", "arguments": {"fqdn": "{{fqdn}}", "direction": "up", "depth": 20}}]'::jsonb),
       ('trace_impact', 'Trace the impact of a change', 'Says what depends on an asset that is to be changed.',
        '{"fqdn": {"type": "string"}}',
-       '[{"tool": "catalog.get_lineage", "arguments": {"fqdn": "{{fqdn}}", "direction": "down"}}]'),
+       '[{"tool": "catalog.get_lineage", "arguments": {"fqdn": "{{fqdn}}", "direction": "down", "depth": 20}}]'),
       ('publish_data', 'Publish a set of data', 'Registers data of another system, and shows who may read it.',
        '{"fqdn": {"type": "string"}, "type": {"type": "string"}, "reader": {"type": "string"}}',
        '[{"tool": "catalog.register_asset", "arguments": {"fqdn": "{{fqdn}}", "type": "{{type}}"}}, {"tool": "catalog.check_permission", "arguments": {"principals": ["{{reader}}"], "operation": "read", "fqdn": "{{fqdn}}"}}]')
