@@ -59,32 +59,34 @@ def syncs(scene: Scene) -> Iterator[Syncs]:
         yield syncs
 
 
-def runs(syncs: Syncs, sync: str) -> list[tuple[Any, ...]]:
-    return syncs.ours(
-        "select r.mode, r.status from odoo_seed.sync_runs r join odoo.instances i on i.id = r.instance_id "
-        f"where i.name = %s and r.sync = '{sync}' order by r.id"
+def last_run(syncs: Syncs, sync: str) -> tuple[Any, ...]:
+    """Number of the runs so far; mode and status of the last one."""
+    [found] = syncs.ours(
+        "select count(*), (array_agg(r.mode order by r.id desc))[1], (array_agg(r.status order by r.id desc))[1] "
+        f"from odoo_seed.sync_runs r join odoo.instances i on i.id = r.instance_id where i.name = %s and r.sync = '{sync}'"
     )
+    return found
 
 
 def test_odoos_cron_runs_the_syncs(scene: Scene, crons: Crons, syncs: Syncs) -> None:
     project = scene.odoo.create("project.project", {"name": "Scheduled"})
     task = scene.odoo.create("project.task", {"name": "First", "project_id": project})
-    assert crons.until_run(crons.due('ipai_bridge.sync(env, "finance")'))["failure_count"] == 0
-    assert runs(syncs, "finance") == [("full", "success")]
+    before = {sync: last_run(syncs, sync)[0] for sync in ("finance", "catalog", "modules")}
+    assert crons.until_run(crons.due('ipai_bridge.sync(env, "finance", full=True)'))["failure_count"] == 0
+    assert last_run(syncs, "finance") == (before["finance"] + 1, "full", "success")
     syncs.assert_equal()
 
     scene.odoo.write("project.task", task, {"name": "Second"})
     scene.odoo.write("project.project", project, {"active": False})
     crons.until_run(crons.due('ipai_bridge.sync(env, "finance")'))
-    crons.until_run(crons.due('ipai_bridge.sync(env, "finance", full=True)'))
-    assert runs(syncs, "finance") == [("full", "success"), ("increment", "success"), ("full", "success")]
+    assert last_run(syncs, "finance") == (before["finance"] + 2, "increment", "success")
     syncs.assert_equal()
 
     crons.until_run(crons.due('ipai_bridge.sync(env, "catalog")'))
-    assert runs(syncs, "catalog") == [("full", "success")]
+    assert last_run(syncs, "catalog") == (before["catalog"] + 1, "full", "success")
 
     crons.until_run(crons.due('ipai_bridge.sync(env, "modules")'))
-    assert runs(syncs, "modules") == [("full", "success")]
+    assert last_run(syncs, "modules") == (before["modules"] + 1, "full", "success")
     syncs.assert_modules_equal()
 
 
@@ -117,3 +119,18 @@ def test_by_hand_nothing_is_committed_behind_ones_back(scene: Scene) -> None:
     )
     assert "planted" in said
     assert scene.odoo_sql("select ref from res_partner where id = %s", scene.partner) == [(None,)]
+
+
+def test_the_tax_calendar_of_the_seed_is_missing_until_somebody_plans_it(scene: Scene, syncs: Syncs) -> None:
+    missing = "select external_ref from odoo_seed.v_missing_in_odoo where instance = %s"
+    scene.run('ipai_bridge.sync(env, "finance")')
+    before = {reference for (reference,) in syncs.ours(missing)}
+    planned = {"bir.calendar_2026": "project.project", "bir.f2550q_2026_q1": "project.task"}
+    assert set(planned) <= before
+    for reference, model in planned.items():
+        record = scene.odoo.create(model, {"name": reference})
+        module, name = reference.split(".")
+        named = {"module": module, "name": name, "model": model, "res_id": record}
+        scene.odoo.create("ir.model.data", named)
+    scene.run('ipai_bridge.sync(env, "finance")')
+    assert {reference for (reference,) in syncs.ours(missing)} == before - set(planned)

@@ -9,7 +9,8 @@ from tests.supabase.conftest import PROJECT, Sql
 
 SEEDED = (
     "odoo.instances", "erp.bir_forms", "odoo_seed.projects", "odoo_seed.tasks", "odoo.event_handlers",
-    "catalog.glossary", "scout_gold.revenue_targets", "catalog.assets", "catalog.tools", "catalog.permissions", "catalog.lineage_edges",
+    "catalog.glossary", "scout_gold.revenue_targets", "catalog.assets", "catalog.tools", "catalog.permissions",
+    "catalog.lineage_edges",
 )  # fmt: skip
 """Every table that the seed writes to."""
 

@@ -205,7 +205,7 @@ def test_every_skill_can_be_done_step_by_step(catalog: Catalog) -> None:
     ],
 )
 def test_who_may(catalog: Catalog, principal: str, operation: str, fqdn: str, allowed: bool) -> None:
-    asked = {"principals": [principal], "operation": operation, "fqdn": fqdn}
+    asked: dict[str, Any] = {"principals": [principal], "operation": operation, "fqdn": fqdn}
     assert catalog.ask("check_permission", **asked)[1]["allowed"] is allowed
 
 
