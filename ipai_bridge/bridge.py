@@ -26,7 +26,14 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ipai_bridge import __version__
-from ipai_bridge.errors import OutboxUnavailable, PayloadError, RecordUnreadable, SchemaMissing, SettingsError
+from ipai_bridge.errors import (
+    OutboxUnavailable,
+    PayloadError,
+    RecordUnreadable,
+    SchemaMissing,
+    SettingsError,
+    SyncError,
+)
 from ipai_bridge.event import DEFAULT_INSTANCE, Event, next_ids
 from ipai_bridge.odoo_conf import bridge_section
 from ipai_bridge.outbox import postgres
@@ -39,7 +46,16 @@ if TYPE_CHECKING:
     from ipai_bridge.delivery.relay import Relay
     from ipai_bridge.outbox.store import Outbox
 
-__all__ = ["Fields", "emit", "ensure_inline_relay", "make_relay", "relay_once", "settings_of", "stop_inline_relays"]
+__all__ = [
+    "Fields",
+    "emit",
+    "ensure_inline_relay",
+    "make_relay",
+    "relay_once",
+    "settings_of",
+    "stop_inline_relays",
+    "sync_once",
+]
 
 log = logging.getLogger("ipai_bridge")
 
@@ -251,6 +267,54 @@ def relay_once(env: Any, *, max_seconds: float = 60.0) -> dict[str, int]:
         relay.close()
     return {"delivered": tally.delivered, "again": tally.again, "dead": tally.dead}
 
+
+# --- scheduled syncs
+
+
+def sync_once(env: Any, kind: str, *, full: bool = False) -> dict[str, Any]:
+    """One run of a scheduled sync (a name of `sync.kinds.KINDS`), for Odoo's cron; its status, mode and counts.
+
+    Odoo is read as the user of `env`, in all of that user's companies, on a connection of its own and read-only: one
+    snapshot for the whole run, as of its first read, without what the calling transaction has not committed. In a
+    scheduled action the calling transaction is committed first, as Odoo's own `_commit_progress` does: it would else
+    stay open, idle, for as long as the network takes. `full`: every record, even where an increment would do.
+
+    Raises `SettingsError`, `OdooRefused`, `SyncRefused`, `SyncUnavailable`; `SyncError` for a run that ended as failed.
+    What is only partial is logged as a warning.
+    """
+    from contextlib import closing
+
+    from odoo.sql_db import db_connect
+
+    from ipai_bridge.sync.client import FunctionClient
+    from ipai_bridge.sync.kinds import KINDS
+    from ipai_bridge.sync.source import EnvSource
+
+    if kind not in KINDS:
+        raise SyncError(f"there is no sync {kind!r}: name one of {', '.join(sorted(KINDS))}")
+    settings = settings_of(env.cr, conf=_odoo_conf()).settings
+    url, secrets = settings.require_endpoint()
+    if "ir_cron_progress_id" in env.context:
+        env.cr.commit()
+    client = FunctionClient(
+        url, KINDS[kind].function, secrets[0], instance=settings.instance, timeout=settings.http_timeout,
+        user_agent=f"ipai-bridge/{__version__}",
+    )  # fmt: skip
+    with closing(client), db_connect(env.cr.dbname).cursor() as own:
+        own.execute("set transaction read only")
+        # Without the caller's context: it may hide companies, or archived records.
+        report = KINDS[kind].run(EnvSource(env(cr=own, context={})), client, full)
+    for trouble in (*report.errors, *report.warnings):
+        log.warning("sync %s: %s", kind, ", ".join(f"{name} {value}" for name, value in trouble.items()))
+    if report.status == "failed":
+        raise SyncError(
+            f"the run of {kind} failed: {report.errors[0]['error'] if report.errors else 'no reason given'}"
+        )
+    names = ("status", "mode", "inserted", "updated", "unchanged", "deleted", "error_count")
+    return {name: getattr(report, name) for name in names}
+
+
+# --- relay inside Odoo
 
 _LOOK_AGAIN = 60.0  # seconds: how long a look at `relay = inline` holds
 _inline: dict[str, InlineRelay] = {}

@@ -1,7 +1,8 @@
-"""What server-action code sees under the name `ipai_bridge`: two calls, and nothing behind them.
+"""What server-action code sees under the name `ipai_bridge`: three calls, and nothing behind them.
 
     ipai_bridge.emit(records, "account.move.posted", fields=["name", "state", "amount_total", "partner_id"])
     ipai_bridge.relay(env)                                     # one pass, for a scheduled action of Odoo's
+    ipai_bridge.sync(env, "finance")                           # one run of a scheduled sync, likewise
 
 Authors of server actions are sandboxed on purpose. Odoo's `safe_eval` refuses names with two underscores where they
 stand in the code, but not where a format string spells them (`"{0.__class__}".format(x)`), so neither the face nor its
@@ -22,7 +23,10 @@ from ipai_bridge.errors import BridgeError, ServerActionError
 
 __all__ = ["FACE", "Face"]
 
-_OFFER = "ipai_bridge offers emit(records, event_type, fields=…, payload=…) and relay(env) to server actions"
+_OFFER = (
+    "ipai_bridge offers emit(records, event_type, fields=…, payload=…), relay(env) and sync(env, kind, full=…) "
+    "to server actions"
+)
 
 
 def _emit(
@@ -36,13 +40,29 @@ def _emit(
 
 
 def _relay(env: Any, max_seconds: float = 60.0) -> dict[str, int]:
-    from odoo.api import Environment
-
-    if not isinstance(env, Environment):
-        raise ServerActionError("the first argument must be the environment: write ipai_bridge.relay(env)")
+    _check_environment(env, "relay(env)")
     if not isinstance(max_seconds, (int, float)) or not 0 < max_seconds < math.inf:
         raise ServerActionError("max_seconds must be a number of seconds, such as 60")
     return bridge.relay_once(env, max_seconds=max_seconds)
+
+
+def _sync(env: Any, kind: str, *, full: bool = False) -> dict[str, Any]:
+    _check_environment(env, 'sync(env, "finance")')
+    if not isinstance(kind, str) or not isinstance(full, bool):
+        raise ServerActionError('the second argument must be a text, such as "finance"; full must be True or False')
+    # What its user does not see would be taken for deleted.
+    if not env.is_system():
+        raise ServerActionError(
+            "a sync reads Odoo as its user, who must be an administrator: set the user of the scheduled action"
+        )
+    return bridge.sync_once(env, kind, full=full)
+
+
+def _check_environment(env: Any, call: str) -> None:
+    from odoo.api import Environment
+
+    if not isinstance(env, Environment):
+        raise ServerActionError(f"the first argument must be the environment: write ipai_bridge.{call}")
 
 
 class _Call:
@@ -110,5 +130,5 @@ class Face:
         raise TypeError(_OFFER)
 
 
-_CALLS = {"emit": _Call(_emit), "relay": _Call(_relay)}
+_CALLS = {"emit": _Call(_emit), "relay": _Call(_relay), "sync": _Call(_sync)}
 FACE = Face()

@@ -283,7 +283,7 @@ def test_the_script_of_ci_calls_tox() -> None:
 # Written apart, so that they do not stand here either.
 _HOSTS = ("pypi" + r"\.org", "files" + r"\.pythonhosted\.org", "registry" + r"\.npmjs\.org", "deb" + r"\.debian\.org")
 _PATHS = (
-    r"(?<![\w.])/" + r"root(?![\w-])",
+    r"(?<![\w.<])/" + r"root(?![\w-])",
     r"(?<![\w.])/" + r"work(?![\w-])",
     "/tmp/" + "venv",
     r"/home/" + r"[a-z]+/",
@@ -329,7 +329,7 @@ def test_no_path_of_a_machine_and_no_registry_is_named() -> None:
         ("http://deb." + "debian.org/debian", True),
         ("https://registry." + "npmjs.org", True),
         ("http://localhost:3141/simple and http://127.0.0.1", False),
-        ("frame/work ./root /rooms /workers", False),
+        ("frame/work ./root /rooms /workers </root>", False),
     ],
 )
 def test_a_misplaced_one_is_found(tmp_path: Path, line: str, found: bool) -> None:

@@ -1,4 +1,4 @@
-"""`ipai-harness`: start and stop a stack of real parts on this machine; audit a Supabase project; test a webhook."""
+"""`ipai-harness`: a stack of real parts on this machine; a Supabase project audited, migrated, tested, verified."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ipai_bridge.errors import BridgeError
-from ipai_harness import demo, verify
+from ipai_harness import demo, migrate, verify
 from ipai_harness.audit import command as audit
 from ipai_harness.conform import command as conform
 from ipai_harness.errors import StackNotRunning
@@ -132,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
     audit.add(commands, as_json)
     conform.add(commands, as_json)
     verify.add(commands, as_json)
+    migrate.add(commands, as_json)
     return top
 
 

@@ -8,6 +8,7 @@
         ├── StackNotRunning     stack_not_running    no stack of that name runs
         ├── StackDegraded       stack_degraded       a stack of that name runs in part
         ├── StackBusy           stack_busy           another command is starting or stopping that stack
+        ├── MigrationFailed     migration_failed     a migration failed, or is not to be applied or taken back as asked
         ├── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
         ├── ConformImpossible   conform_impossible   there is no receiver to test, or it takes no event at all
         ├── TargetRefused       target_refused       the target is deprecated, or looks like production
@@ -27,6 +28,7 @@ __all__ = [
     "ConformImpossible",
     "DownloadFailed",
     "HarnessError",
+    "MigrationFailed",
     "PartFailed",
     "PartMissing",
     "SchemaMapInvalid",
@@ -92,6 +94,12 @@ class StackBusy(HarnessError):
     """Another command is starting or stopping that stack."""
 
     code = "stack_busy"
+
+
+class MigrationFailed(HarnessError):
+    """A migration failed, or is not to be applied or taken back as asked."""
+
+    code = "migration_failed"
 
 
 class AuditImpossible(HarnessError):

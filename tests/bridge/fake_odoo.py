@@ -109,10 +109,20 @@ class Registry:
 class Environment:
     """As odoo.api.Environment."""
 
-    def __init__(self, cr: Cursor, registry: Registry, values: Mapping[str, str]) -> None:
+    def __init__(
+        self, cr: Cursor, registry: Registry, values: Mapping[str, str], context: Mapping[str, Any] | None = None
+    ) -> None:
         self.cr = cr
         self.registry = registry
+        self.context = dict(context or {})
+        self.administrator = True
         self._values = values
+
+    def __call__(self, *, cr: Cursor | None = None, context: Mapping[str, Any] | None = None) -> Environment:
+        return Environment(cr or self.cr, self.registry, self._values, self.context if context is None else context)
+
+    def is_system(self) -> bool:
+        return self.administrator
 
     def __getitem__(self, model: str) -> Parameters:
         assert model == "ir.config_parameter"

@@ -1,4 +1,4 @@
-"""The face that server actions see: two calls, errors that a person can read, and nothing to hold on to."""
+"""The face that server actions see: three calls, errors that a person can read, and nothing to hold on to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.bridge.fake_odoo import Odoo
 from tests.bridge.fake_records import UserError
 from tests.bridge.operating import execute
 
-OFFER = r"ipai_bridge offers emit\(records, event_type, fields=…, payload=…\) and relay\(env\)"
+OFFER = r"ipai_bridge offers emit\(records, event_type, fields=…, payload=…\), relay\(env\) and sync"
 TYPE = "res.partner.updated"
 
 face: Any = FACE
@@ -76,12 +76,18 @@ def test_wrong_arguments_say_what_is_offered(odoo: Odoo) -> None:
         (face.emit, (records, TYPE), {"payloads": {}}),
         (face.relay, (), {}),
         (face.relay, (records.env,), {"dsn": "x"}),
+        (face.sync, (), {}),
+        (face.sync, (records.env,), {}),
+        (face.sync, (records.env, "finance", True), {}),
     ]
     for call, arguments, named in wrong:
         assert refusal(call, *arguments, **named).startswith("ipai_bridge offers emit(records, ")
     assert "write ipai_bridge.emit(records, …)" in refusal(face.emit, [1], TYPE)
     assert "write ipai_bridge.emit(records, …)" in refusal(face.emit, TYPE, records)
     assert "write ipai_bridge.relay(env)" in refusal(face.relay, records)
+    assert 'write ipai_bridge.sync(env, "finance")' in refusal(face.sync, records, "finance")
+    assert "full must be True or False" in refusal(face.sync, records.env, "finance", full="x")
+    assert "there is no sync 'nothing': name one of" in refusal(face.sync, records.env, "nothing")
 
 
 @pytest.mark.stack
@@ -115,7 +121,7 @@ HELD = ["_function", "_signature", "__class__", "__dict__", "__doc__", "__module
 HELD += ["__globals__", "__func__", "__wrapped__", "__code__", "__slots__", "__reduce__", "__getattribute__", "bridge"]
 
 
-@pytest.mark.parametrize("thing", [FACE, face.emit, face.relay], ids=["face", "emit", "relay"])
+@pytest.mark.parametrize("thing", [FACE, face.emit, face.relay, face.sync], ids=["face", "emit", "relay", "sync"])
 @pytest.mark.parametrize("name", HELD)
 def test_it_has_no_attributes(thing: Any, name: str) -> None:
     with pytest.raises(AttributeError, match=OFFER):
@@ -130,7 +136,7 @@ def test_it_has_no_attributes(thing: Any, name: str) -> None:
         ("{0[" + name + "]}").format(thing)
 
 
-@pytest.mark.parametrize("name", ["emit", "relay"])
+@pytest.mark.parametrize("name", ["emit", "relay", "sync"])
 def test_its_calls_stay(name: str) -> None:
     call = getattr(face, name)
     with pytest.raises(AttributeError):

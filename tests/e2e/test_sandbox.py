@@ -1,4 +1,4 @@
-"""What server-action authors reach through `ipai_bridge`: its two calls, and nothing behind them.
+"""What server-action authors reach through `ipai_bridge`: its three calls, and nothing behind them.
 
 Each attempt is Python code of a real server action in a real Odoo. It tries to get hold of something through the
 object, and raises it in an error for the author to read, behind a mark that does not stand in the code itself (Odoo's
@@ -73,6 +73,8 @@ _BY_FORMAT = [
     "{0.emit._signature}",
     "{0.relay.__class__.__subclasses__}",
     "{0.relay._function.__globals__[bridge]}",
+    "{0.sync._function.__globals__[bridge]}",
+    "{0.sync.__class__.__mro__}",
     "{0[emit]}",
 ]
 _INSIDE = [
@@ -100,6 +102,15 @@ _INSIDE = [
     "ipai_bridge.relay(records)",
     "ipai_bridge.relay({'cr': 1})",
     "ipai_bridge.relay(env, url='http://127.0.0.1:1')",
+    "ipai_bridge.sync(ipai_bridge, 'finance')",
+    "ipai_bridge.sync(records, 'finance')",
+    "ipai_bridge.sync(env, '__class__')",
+    "ipai_bridge.sync(env, ipai_bridge)",
+    "ipai_bridge.sync(env, 'finance', source=env)",
+    "ipai_bridge.sync(env, 'finance', url='http://127.0.0.1:1')",
+    "ipai_bridge.sync(env, 'finance', full=ipai_bridge)",
+    "ipai_bridge.sync(env(user=env.ref('base.public_user'), su=False), 'finance')",
+    "ipai_bridge.sync._function",
 ]
 _STATEMENTS = [
     "import ipai_bridge.bridge",
@@ -164,11 +175,13 @@ def test_something_that_is_reached_would_be_noticed(scene: Scene) -> None:
     assert MARK in scene.refusal("raise UserError(chr(9762) + str((datetime,)))")
 
 
-def test_both_calls_work_from_the_sandbox(scene: Scene) -> None:
+def test_its_calls_work_from_the_sandbox(scene: Scene) -> None:
     scene.relay.stop()
     scene.emit()
     scene.run("ipai_bridge.relay(env)")
     scene.until_completed(1)
+    said = scene.refusal("raise UserError(chr(9762) + str(ipai_bridge.sync(env, 'modules')['status']))")
+    assert f"{MARK}success" in said
 
 
 def test_a_user_without_the_right_to_read_cannot_send(scene: Scene) -> None:

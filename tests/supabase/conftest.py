@@ -207,8 +207,9 @@ RESET = """
     truncate odoo.instances, odoo.webhook_events, odoo.event_log, odoo.sync_cursors, odoo.entity_mappings,
       odoo.event_handlers, odoo.accepted_signatures, odoo.modules, odoo_seed.sync_runs, odoo_seed.sync_pages,
       odoo_seed.projects, odoo_seed.tasks, odoo_seed.shadow_projects, odoo_seed.shadow_tasks, odoo_seed.tombstones,
-      catalog.assets, catalog.lineage_edges, catalog.tools, catalog.permissions, catalog.databases,
-      erp.bir_forms, erp.documents, erp.document_objects, storage.objects restart identity;
+      catalog.assets, catalog.lineage_edges, catalog.tools, catalog.permissions, catalog.databases, catalog.glossary,
+      ops.refreshes, scout_gold.revenue_targets, erp.bir_forms, erp.documents, erp.document_objects, storage.objects
+      restart identity;
     drop schema if exists app cascade;
 """
 

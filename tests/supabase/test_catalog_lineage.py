@@ -106,7 +106,9 @@ def test_every_kind_of_relation_in_scout_gold_is_an_asset(catalog: Catalog) -> N
         assert catalog.sql("select fqdn, type from catalog.assets where fqdn like 'scout.%%' order by 1") == [
             ("scout.gold.m", "materialized_view"),
             ("scout.gold.mv_event_volume", "materialized_view"),
+            ("scout.gold.revenue_targets", "table"),
             ("scout.gold.t", "table"),
+            ("scout.gold.v_revenue_against_target", "view"),
             (REVENUE, "view"),
         ]
         assert catalog.sql("select title, metadata -> 'fields' from catalog.assets where fqdn = 'scout.gold.t'") == [

@@ -1,66 +1,40 @@
 """The Supabase database: a cluster with the platform's roles, the project's migrations and its seed.
 
-Migrations run as the role `postgres`, which is no superuser, and are recorded where the Supabase CLI records them
-(`supabase_migrations.schema_migrations`): `supabase migration list` understands it.
+Migrations run as the role `postgres`, which is no superuser.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
-import re
 from pathlib import Path
 
-import psycopg2
-
-from ipai_harness.errors import PartFailed
+from ipai_harness.errors import MigrationFailed, PartFailed
+from ipai_harness.stack import migrations
 from ipai_harness.stack.postgres import Cluster
 
 SUPERUSER = "supabase_admin"
 DATABASE = "postgres"
 ROLE = "postgres"
 PLATFORM = Path(__file__).with_name("platform.sql")
-MIGRATION = re.compile(r"^(\d+)_(.+)\.sql$")
 
 
 def create_schema(cluster: Cluster, project: Path, password: str) -> None:
     """Everything a new Supabase project has after `supabase db push` and its seed. Raises PartFailed."""
-    _run(cluster, PLATFORM, SUPERUSER)
-    cluster.execute(f"ALTER ROLE {ROLE} PASSWORD %s", [password], database=DATABASE)
-    with cluster.cursor(DATABASE, ROLE) as cursor:
-        cursor.execute("CREATE SCHEMA IF NOT EXISTS supabase_migrations")
-        cursor.execute(
-            "CREATE TABLE IF NOT EXISTS supabase_migrations.schema_migrations "
-            "(version text PRIMARY KEY, statements text[], name text)"
-        )
-    for file in sorted((project / "migrations").glob("*.sql")):
-        name = MIGRATION.match(file.name)
-        if name is None:
-            continue
-        _run(cluster, file, ROLE)
-        with cluster.cursor(DATABASE, ROLE) as cursor:
-            cursor.execute(
-                "INSERT INTO supabase_migrations.schema_migrations (version, statements, name) VALUES (%s, %s, %s)",
-                [name[1], [file.read_text()], name[2]],
-            )
-    seed = project / "seed.sql"
-    if seed.is_file():
-        _run(cluster, seed, ROLE)
-
-
-def _run(cluster: Cluster, file: Path, role: str) -> None:
-    text = file.read_text()
     try:
-        with cluster.cursor(DATABASE, role) as cursor:
-            # Without parameters psycopg2 sends the text as it is: one implicit transaction, percent signs untouched.
-            if re.sub(r"--[^\n]*|\s", "", text):
-                cursor.execute(text)
-    except psycopg2.Error as error:
-        raise PartFailed(
-            cluster.name, f"{file.name} failed as {role}: {str(error).strip()}", hint=f"correct {file}"
-        ) from error
+        with contextlib.closing(cluster.connect(DATABASE)) as connection:
+            migrations.run_file(connection, PLATFORM)
+        cluster.execute(f"ALTER ROLE {ROLE} PASSWORD %s", [password], database=DATABASE)
+        with contextlib.closing(cluster.connect(DATABASE, ROLE)) as connection:
+            for migration in migrations.migrations_of(project):
+                migrations.apply(connection, migration)
+            for file in migrations.seed_files(project):
+                migrations.run_file(connection, file)
+    except MigrationFailed as error:
+        raise PartFailed(cluster.name, str(error)) from error
 
 
 def jwt(secret: str, role: str) -> str:

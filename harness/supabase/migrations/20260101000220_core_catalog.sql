@@ -94,15 +94,15 @@ create table catalog.lineage_edges (
   to_fqdn text not null references catalog.assets (fqdn) on update cascade on delete cascade,
   kind text not null
     constraint lineage_edges_kind_known
-      check (kind in ('emits', 'stored_in', 'synced_to', 'verified_by', 'read_by', 'refers_to')),
+      check (kind in ('emits', 'stored_in', 'synced_to', 'verified_by', 'read_by', 'flows_to', 'refers_to')),
   details jsonb not null default '{}'
     constraint lineage_edges_details_object check (jsonb_typeof(details) = 'object'),
   first_seen timestamptz not null default clock_timestamp(),
   constraint lineage_edges_once primary key (from_fqdn, to_fqdn, kind)
 );
 comment on table catalog.lineage_edges is 'From where data comes to where it goes; both ends are assets that are there. What is no longer so is deleted.';
-comment on column catalog.lineage_edges.kind is 'emits: model ▶ event type. stored_in: event type ▶ odoo.webhook_events. synced_to: model ▶ its shadow table. verified_by: odoo.webhook_events ▶ the shadow table of a model whose events it holds. read_by: table or view ▶ the view that reads it. refers_to: model ▶ model, by relational fields.';
-comment on column catalog.lineage_edges.details is 'Of refers_to: fields, the names of the relational fields.';
+comment on column catalog.lineage_edges.kind is 'emits: model ▶ event type. stored_in: event type ▶ odoo.webhook_events. synced_to: model ▶ its shadow table. verified_by: odoo.webhook_events ▶ the shadow table of a model whose events it holds. read_by: table or view ▶ the view that reads it. flows_to: as a diagram shows it. refers_to: model ▶ model, by relational fields.';
+comment on column catalog.lineage_edges.details is 'Of refers_to: fields, the names of the relational fields. Of flows_to: diagram, its FQDN.';
 create index lineage_edges_upwards on catalog.lineage_edges (to_fqdn, kind);
 
 create function catalog.cut_edges() returns trigger

@@ -87,11 +87,34 @@ $$;
 comment on function catalog.register_tool(text, text, jsonb, jsonb, text, jsonb, boolean) is
   'Registers a tool, or brings it up to date: inserted, updated or unchanged. Raises 23514 for a schema that is none, 23503 for an asset that is not in the catalog.';
 
+create table catalog.glossary (
+  term text primary key
+    constraint glossary_term_form check (term = lower(term) and length(term) between 1 and 100),
+  means text not null
+    constraint glossary_means_form check (length(means) between 1 and 500),
+  term_words tsquery not null generated always as (websearch_to_tsquery('pg_catalog.english', term)) stored
+    constraint glossary_term_says_something check (numnode(term_words) > 0),
+  means_words tsquery not null generated always as
+    (websearch_to_tsquery('pg_catalog.english', term) || websearch_to_tsquery('pg_catalog.english', translate(lower(means), '._', '  '))) stored
+);
+comment on table catalog.glossary is 'Words of the people who ask, and what the data calls the same: whoever searches for the one finds the other, too.';
+comment on column catalog.glossary.means is 'As in a web search: "account move", or several with "or" between them.';
+alter table catalog.glossary enable row level security;
+revoke all on catalog.glossary from public, anon, authenticated;
+grant select, insert, update, delete on catalog.glossary to service_role;
+
+create function catalog.words_of(p_query text) returns tsquery
+language sql stable strict security definer set search_path = '' as $$
+  select ts_rewrite(websearch_to_tsquery('pg_catalog.english', translate(lower(p_query), '._', '  ')),
+    'select g.term_words, g.means_words from catalog.glossary g')
+$$;
+comment on function catalog.words_of(text) is 'What a query in words asks for, with what the glossary knows under other names.';
+
 create function catalog.search_assets(p_query text, p_type text default null, p_within text default '*', p_limit integer default 20) returns jsonb
 language sql stable security definer set search_path = '' as $$
   with asked as (
     select translate(lower(trim(p_query)), '._', '  ') as name,
-      websearch_to_tsquery('pg_catalog.english', translate(lower(p_query), '._', '  ')) as words
+      catalog.words_of(p_query) as words
   ), found as (
     select a.fqdn, a.type, a.title, a.instance_id,
       -- Who asks for a name wants what bears it, before all that speaks of it.
@@ -123,7 +146,7 @@ returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare
   -- A relation is no flow of data, and within a few steps leads from any model to every other one: only when asked for.
-  v_kinds text[] := coalesce(p_kinds, array['emits', 'stored_in', 'synced_to', 'verified_by', 'read_by']);
+  v_kinds text[] := coalesce(p_kinds, array['emits', 'stored_in', 'synced_to', 'verified_by', 'read_by', 'flows_to']);
   v_way text;
   v_seen text[];
   v_front text[];

@@ -370,3 +370,25 @@ end
 $$;
 comment on function odoo_seed.sync_request(text, text, uuid, text, text, timestamptz) is
   'One verified request of a sync: begin, page, ids, stored (of documents) or finish, once per key. verdict: accepted, replayed_signature, instance_inactive, invalid_page, page_out_of_order, unknown_run, run_ended, run_in_progress; nothing but accepted has an effect. Raises class 22 for a body that is not of this form.';
+
+do $access$
+declare
+  v_name text;
+begin
+  foreach v_name in array array['sync_runs', 'sync_pages'] loop
+    execute format('alter table odoo_seed.%I enable row level security', v_name);
+    execute format('revoke all on table odoo_seed.%I from public, anon, authenticated', v_name);
+  end loop;
+end
+$access$;
+grant select on odoo_seed.sync_runs to service_role;
+revoke execute on function
+  odoo_seed.sync_entities(text),
+  odoo_seed.admit(text, uuid, text, timestamptz),
+  odoo_seed.begin_run(bigint, text, jsonb),
+  odoo_seed.finish_run(odoo_seed.sync_runs, jsonb),
+  odoo_seed.note_error(odoo_seed.sync_runs, text, bigint, text),
+  odoo_seed.apply_page(odoo_seed.sync_runs, jsonb),
+  odoo_seed.sync_request(text, text, uuid, text, text, timestamptz)
+from public, anon, authenticated;
+grant execute on function odoo_seed.sync_request(text, text, uuid, text, text, timestamptz) to service_role;

@@ -271,20 +271,21 @@ do $access$
 declare
   v_name text;
 begin
-  foreach v_name in array array['sync_runs', 'sync_pages', 'projects', 'tasks', 'shadow_projects', 'shadow_tasks', 'tombstones'] loop
+  foreach v_name in array array['projects', 'tasks', 'shadow_projects', 'shadow_tasks', 'tombstones'] loop
     execute format('alter table odoo_seed.%I enable row level security', v_name);
     execute format('revoke all on table odoo_seed.%I from public, anon, authenticated', v_name);
     execute format('grant select on table odoo_seed.%I to service_role', v_name);
   end loop;
   -- The seed is for the planner to write; everything else comes from Odoo.
   grant insert, update, delete on odoo_seed.projects, odoo_seed.tasks to service_role;
-  revoke all on odoo_seed.sync_pages from service_role;
   foreach v_name in array array['v_cycles', 'v_shadow', 'v_seed', 'v_missing_in_odoo', 'v_orphan_in_odoo', 'v_name_drift'] loop
     execute format('revoke all on table odoo_seed.%I from public, anon, authenticated', v_name);
     execute format('grant select on table odoo_seed.%I to service_role', v_name);
   end loop;
-  execute (select string_agg(format('revoke execute on function %s from public, anon, authenticated', p.oid::regprocedure), ';')
-    from pg_catalog.pg_proc p where p.pronamespace = 'odoo_seed'::regnamespace);
 end
 $access$;
-grant execute on function odoo_seed.sync_request(text, text, uuid, text, text, timestamptz) to service_role;
+revoke execute on function
+  odoo_seed.store_rows(odoo_seed.sync_runs, text, jsonb),
+  odoo_seed.remove_rows(odoo_seed.sync_runs, text, bigint, bigint, int8multirange),
+  odoo_seed.unknown_ids(odoo_seed.sync_runs, text, int8multirange)
+from public, anon, authenticated;

@@ -93,9 +93,9 @@ begin
   elsif p_action = 'get_lineage' and coalesce(p_body ->> 'direction', 'both') not in ('up', 'down', 'both') then
     return 'direction must be up, down or both';
   elsif p_action = 'get_lineage' and p_body ? 'kinds' and (jsonb_typeof(p_body -> 'kinds') <> 'array'
-    or not p_body -> 'kinds' <@ '["emits", "stored_in", "synced_to", "verified_by", "read_by", "refers_to"]' or p_body -> 'kinds' = '[]')
+    or not p_body -> 'kinds' <@ '["emits", "stored_in", "synced_to", "verified_by", "read_by", "flows_to", "refers_to"]' or p_body -> 'kinds' = '[]')
   then
-    return 'kinds must be an array of emits, stored_in, synced_to, verified_by, read_by, refers_to';
+    return 'kinds must be an array of emits, stored_in, synced_to, verified_by, read_by, flows_to, refers_to';
   elsif p_action = 'check_permission' and not (p_body ? 'principals' or p_body ? 'claims') then
     return 'principals or claims are required';
   elsif p_action = 'check_permission' and (jsonb_typeof(coalesce(p_body -> 'principals', '[]')) <> 'array'

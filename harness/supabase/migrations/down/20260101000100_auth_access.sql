@@ -1,0 +1,2 @@
+drop function access.permits(text);
+drop schema access;

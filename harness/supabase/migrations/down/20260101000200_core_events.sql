@@ -1,0 +1,10 @@
+drop table odoo.accepted_signatures;
+drop table odoo.event_handlers;
+drop table odoo.entity_mappings;
+drop table odoo.sync_cursors;
+drop table odoo.event_log;
+drop table odoo.webhook_events;
+drop table odoo.instances;
+drop function odoo.refuse_change();
+drop function odoo.stamp_processing();
+drop schema odoo;

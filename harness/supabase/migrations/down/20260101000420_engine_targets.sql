@@ -1,0 +1,2 @@
+drop view scout_gold.v_revenue_against_target;
+drop table scout_gold.revenue_targets;

@@ -1,0 +1,2 @@
+drop function catalog.put_diagram(text, text, text, text);
+drop function catalog.diagram_attribute(text, text);

@@ -1,0 +1,10 @@
+drop function odoo_seed.sync_request(text, text, uuid, text, text, timestamptz);
+drop function odoo_seed.apply_page(odoo_seed.sync_runs, jsonb);
+drop function odoo_seed.note_error(odoo_seed.sync_runs, text, bigint, text);
+drop function odoo_seed.finish_run(odoo_seed.sync_runs, jsonb);
+drop function odoo_seed.begin_run(bigint, text, jsonb);
+drop function odoo_seed.admit(text, uuid, text, timestamptz);
+drop function odoo_seed.sync_entities(text);
+drop table odoo_seed.sync_pages;
+drop table odoo_seed.sync_runs;
+drop schema odoo_seed;

@@ -1,0 +1,14 @@
+drop view odoo_seed.v_name_drift;
+drop view odoo_seed.v_orphan_in_odoo;
+drop view odoo_seed.v_missing_in_odoo;
+drop view odoo_seed.v_seed;
+drop view odoo_seed.v_shadow;
+drop view odoo_seed.v_cycles;
+drop function odoo_seed.unknown_ids(odoo_seed.sync_runs, text, int8multirange);
+drop function odoo_seed.remove_rows(odoo_seed.sync_runs, text, bigint, bigint, int8multirange);
+drop function odoo_seed.store_rows(odoo_seed.sync_runs, text, jsonb);
+drop table odoo_seed.tombstones;
+drop table odoo_seed.shadow_tasks;
+drop table odoo_seed.shadow_projects;
+drop table odoo_seed.tasks;
+drop table odoo_seed.projects;

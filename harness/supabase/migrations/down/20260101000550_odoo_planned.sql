@@ -1,0 +1,1 @@
+drop function odoo_seed.map_planned(odoo.webhook_events);
