@@ -1,4 +1,4 @@
-"""`ipai-harness`: start, look at and stop a stack of real parts on this machine; audit a Supabase project."""
+"""`ipai-harness`: start, look at and stop a stack of real parts; audit a Supabase project; explain drift; measure."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.table import Table
 from ipai_bridge.errors import BridgeError
 from ipai_harness import demo
 from ipai_harness.audit import command as audit
+from ipai_harness.drift import command as drift
 from ipai_harness.errors import StackNotRunning
 from ipai_harness.stack import native, state, template
 from ipai_harness.stack.native import NativeStack
@@ -129,6 +130,7 @@ def parser() -> argparse.ArgumentParser:
     down.set_defaults(run=_down)
 
     audit.add(commands, as_json)
+    drift.add(commands, as_json)
     return top
 
 

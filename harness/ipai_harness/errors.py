@@ -8,7 +8,8 @@
         ├── StackNotRunning     stack_not_running    no stack of that name runs
         ├── StackDegraded       stack_degraded       a stack of that name runs in part
         ├── StackBusy           stack_busy           another command is starting or stopping that stack
-        └── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
+        ├── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
+        └── DriftUnseen         drift_unseen         a side between which drift is looked for does not answer
 
 Each text says what failed, why, and what to do; none holds a password or a secret.
 """
@@ -22,6 +23,7 @@ from ipai_bridge.errors import BridgeError
 __all__ = [
     "AuditImpossible",
     "DownloadFailed",
+    "DriftUnseen",
     "HarnessError",
     "PartFailed",
     "PartMissing",
@@ -92,3 +94,9 @@ class AuditImpossible(HarnessError):
     """What is to be audited cannot be looked at."""
 
     code = "audit_impossible"
+
+
+class DriftUnseen(HarnessError):
+    """A side between which drift is looked for does not answer."""
+
+    code = "drift_unseen"
