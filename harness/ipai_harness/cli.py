@@ -20,6 +20,7 @@ from rich.table import Table
 from ipai_bridge.errors import BridgeError
 from ipai_harness import demo
 from ipai_harness.audit import command as audit
+from ipai_harness.bench import command as bench
 from ipai_harness.drift import command as drift
 from ipai_harness.errors import StackNotRunning
 from ipai_harness.stack import native, state, template
@@ -131,6 +132,7 @@ def parser() -> argparse.ArgumentParser:
 
     audit.add(commands, as_json)
     drift.add(commands, as_json)
+    bench.add(commands, as_json)
     return top
 
 

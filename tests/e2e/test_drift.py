@@ -3,123 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
-import psycopg2
 import pytest
 
-from ipai_bridge.event import Event, next_id
-from ipai_bridge.outbox import postgres
 from ipai_bridge.sync import finance
 from ipai_bridge.sync.run import Run
-from ipai_harness.drive.odoo import OdooSession
-from tests.e2e.scene import Scene, wait_for
-from tests.e2e.test_syncs import Syncs
+from tests.e2e.drifting import TASK, Drift, another_user, handler, refused
+from tests.e2e.scene import Scene
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-
-TASK = "project.task"
-DEPRECATED = "postgresql://postgres@db.xkxyvoboeubffxxbebsll.supabase.co/postgres"
-
-
-class Drift(Syncs):
-    """The finance sync of the stack's own instance, and what `drift` says of it."""
-
-    def __init__(self, scene: Scene) -> None:
-        super().__init__(scene)
-        self.instance = scene.env["instance"]
-        self.mark = uuid.uuid4().hex[:8]
-
-    def command(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("IPAI_")}
-        return subprocess.run(
-            [sys.executable, "-m", "ipai_harness", "drift", *arguments],
-            env=kept | variables, capture_output=True, text=True, check=False, timeout=120,
-        )  # fmt: skip
-
-    def said(self, *arguments: str) -> Any:
-        done = self.command("--name", self.scene.stack.name, "--instance", self.instance, "--json", *arguments)
-        assert (done.returncode, done.stderr) == (3 if json.loads(done.stdout)["drift"] else 0, ""), done
-        return json.loads(done.stdout)
-
-    def why(self, *ids: int, refs: Sequence[str] = (), said: Any = None) -> dict[Any, dict[str, str]]:
-        """By record or planned reference, by kind of difference: the reason."""
-        found: dict[Any, dict[str, str]] = {}
-        for row in (said or self.said())["drift"]:
-            key = row["odoo_id"] or row["external_ref"]
-            if row["odoo_id"] in ids or row["external_ref"] in refs:
-                assert row["kind"] not in found.setdefault(key, {}), "one reason for each"
-                found[key][row["kind"]] = row["why"]
-        return found
-
-    def row(self, kind: str, key: Any) -> Any:
-        [row] = [
-            one for one in self.said()["drift"] if one["kind"] == kind and key in (one["odoo_id"], one["external_ref"])
-        ]
-        return row
-
-    def task(self, name: str, *, ref: str | None = None, planned: str | None = "", **values: Any) -> int:
-        """A task; with an XML id, and in the plan under its own name, another (`planned`), or not at all (None)."""
-        made = self.odoo.create(TASK, {"name": name, **values})
-        if ref is not None:
-            self.odoo.create(
-                "ir.model.data", {"module": self.mark, "name": ref, "model": TASK, "res_id": made}
-            )  # fmt: skip
-            if planned is not None:
-                self.plan(f"{self.mark}.{ref}", name if planned == "" else planned)
-        return made
-
-    def plan(self, ref: str, name: str | None, instance: str | None = None) -> None:
-        self.scene.supabase_sql(
-            "insert into odoo_seed.tasks (instance_id, external_ref, name) select id, %s, %s from odoo.instances "
-            "where name = %s", ref, name, instance or self.instance,
-        )  # fmt: skip
-
-    def emit(self, event_type: str, task: int) -> None:
-        action = self.odoo.server_action("Drift", TASK, f'ipai_bridge.emit(records, "{event_type}")')
-        self.odoo.run_server_action(action, TASK, [task])
-
-    def until(self, side: str, task: int, status: str) -> None:
-        """Wait until the task's event has that status in the outbox, or in Supabase."""
-        table, ask = {
-            "outbox": ("ipai_bridge.outbox", self.scene.odoo_sql),
-            "inbox": ("odoo.webhook_events", self.scene.supabase_sql),
-        }[side]
-        statement = f"select 1 from {table} where aggregate_type = %s and aggregate_id = %s and status = %s"
-        wait_for(lambda: ask(statement, TASK, str(task), status), f"{task} {status} in {table}")
-
-
-@pytest.fixture
-def drift(scene: Scene) -> Iterator[Drift]:
-    with closing(Drift(scene)) as drift:
-        drift.finance(full=True)
-        yield drift
-        scene.supabase_sql("delete from odoo_seed.tasks")
-
-
-@contextmanager
-def handler(scene: Scene, event_type: str) -> Iterator[None]:
-    """A handler that does not exist: the event fails, and says so."""
-    scene.supabase_sql(
-        "insert into odoo.event_handlers (event_type, handler) values (%s, 'app.gone(odoo.webhook_events)')", event_type
-    )
-    try:
-        yield
-    finally:
-        scene.supabase_sql("delete from odoo.event_handlers where event_type = %s", event_type)
-
-
-def refused(scene: Scene, task: int) -> None:
-    """An event that the receiver answers with 400: its body is none."""
-    event = Event(next_id(), "project.task.broken", TASK, str(task), b'{"event_type":"x"}', scene.env["instance"])
-    with closing(psycopg2.connect(scene.env["odoo_dsn"])) as connection, connection, connection.cursor() as cursor:
-        postgres.emit(cursor, [event])
 
 
 def test_how_far_the_news_came_and_what_is_queued(drift: Drift) -> None:
@@ -185,17 +80,6 @@ def test_how_far_the_news_came_and_what_is_queued(drift: Drift) -> None:
     # What the shadow would hold of it is what the event held.
     shadow = drift.scene.supabase_sql("select raw from odoo_seed.shadow_tasks where odoo_id = %s", tasks["never"])
     assert json.loads(payload) == {"external_ref": refs["never"], **shadow[0][0]}
-
-
-def another_user(odoo: OdooSession, env: dict[str, str]) -> OdooSession:
-    [group] = odoo.call(
-        "ir.model.data", "search_read", [("module", "=", "project"), ("name", "=", "group_project_manager")], ["res_id"]
-    )
-    login = f"maria-{uuid.uuid4().hex[:6]}"
-    odoo.create(
-        "res.users", {"name": "María", "login": login, "password": login, "group_ids": [(4, group["res_id"])]}
-    )  # fmt: skip
-    return OdooSession(env["odoo_url"], env["odoo_db"], login, login)
 
 
 def test_what_people_did(drift: Drift) -> None:
@@ -339,66 +223,3 @@ def test_what_no_increment_sees_makes_the_next_sync_a_full_one(drift: Drift) -> 
     report = finance.sync_finance(drift.source(), drift.client())
     assert (report.status, report.mode) == ("success", "full")
     assert drift.why(task) == {task: {"name_drift": "renamed", "orphan_in_odoo": "not_planned"}}
-
-
-def test_a_deployment_by_its_dsns(drift: Drift) -> None:
-    env = drift.scene.env
-    task = drift.task("Elsewhere", ref="elsewhere")
-    rpc = {f"IPAI_BRIDGE_{name.upper()}": env[name] for name in ("odoo_url", "odoo_db", "odoo_login", "odoo_password")}
-    dsns = {"IPAI_HARNESS_SUPABASE_DSN": env["supabase_dsn"], "IPAI_HARNESS_ODOO_DSN": env["odoo_dsn"]}
-    named = ("--instance", drift.instance, "--entity", "task")
-    whole = drift.command(*named, "--json", **rpc, **dsns)
-    assert (whole.returncode, whole.stderr) == (3, "")
-    said = json.loads(whole.stdout)
-    assert said["unseen"] == []
-    assert drift.why(task, said=said) == {task: {"not_in_shadow": "never_sent"}}
-
-    text = drift.command(*named, IPAI_HARNESS_SUPABASE_DSN=env["supabase_dsn"])
-    assert text.returncode == 3
-    assert "not looked at: outbox not visible: give --odoo-dsn" in text.stdout
-    assert "not looked at: Odoo not visible" in text.stdout
-    assert f"{drift.mark}.elsewhere" in text.stdout
-    assert "not_visible" in text.stdout
-    for output in (whole.stdout, text.stdout):
-        for secret in (env["supabase_dsn"], env["odoo_dsn"], env["odoo_password"], env["secret"]):
-            assert secret not in output
-
-    for arguments, variables, code, why in (
-        (("--supabase-dsn", env["supabase_dsn"]), {}, 2, "holds a password, which others see here"),
-        (("--yes",), {}, 2, "go with --reconcile"),
-        ((), {"IPAI_HARNESS_SUPABASE_DSN": DEPRECATED}, 1, "deprecated"),
-        ((), {"IPAI_HARNESS_SUPABASE_DSN": "postgresql://127.0.0.1:1/postgres"}, 1, "no connection to postgresql://127"),
-        ((), {"IPAI_HARNESS_SUPABASE_DSN": env["odoo_dsn"]}, 1, "deploy the migrations"),
-        ((), {**dsns, "IPAI_BRIDGE_ODOO_URL": env["odoo_url"]}, 1, "odoo_db is not set"),
-        (("--name", "no-such-stack"), {}, 3, "no stack"),
-    ):  # fmt: skip
-        failed = drift.command(*arguments, **variables)
-        assert failed.returncode == code, failed
-        assert why in failed.stderr
-        assert failed.stdout == ""
-        assert env["supabase_dsn"] not in failed.stderr
-
-
-def test_no_drift_is_said_and_is_the_exit_code(drift: Drift) -> None:
-    drift.scene.supabase_sql("delete from odoo_seed.projects")
-    for entity, model in (("project", "project.project"), ("task", TASK)):
-        drift.ours(
-            f"insert into odoo_seed.{entity}s (instance_id, external_ref, name) "
-            f"select i.id, 'every_{entity}.' || s.odoo_id, s.name "
-            f"from odoo_seed.shadow_{entity}s s join odoo.instances i on i.id = s.instance_id where i.name = %s"
-        )
-        for (number,) in drift.ours(
-            f"select s.odoo_id from odoo_seed.shadow_{entity}s s join odoo.instances i on i.id = s.instance_id "
-            "where i.name = %s"
-        ):
-            old = drift.odoo.search("ir.model.data", [("model", "=", model), ("res_id", "=", number)])
-            drift.odoo.unlink("ir.model.data", old)
-            drift.odoo.create(
-                "ir.model.data", {"module": f"every_{entity}", "name": str(number), "model": model, "res_id": number}
-            )  # fmt: skip
-    for _ in range(2):  # a rename is drift until the cycle after
-        drift.finance(full=True)
-    done = drift.command("--name", drift.scene.stack.name, "--instance", drift.instance)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"{drift.instance}: no drift\n"
-    drift.scene.supabase_sql("delete from odoo_seed.projects")
