@@ -1,4 +1,4 @@
-"""`ipai-harness`: a stack of real parts on this machine; a Supabase project audited, migrated, tested, verified."""
+"""`ipai-harness`: a stack of real parts here; a Supabase project audited, migrated, verified; drift; measurements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from rich.table import Table
 from ipai_bridge.errors import BridgeError
 from ipai_harness import demo, migrate, verify
 from ipai_harness.audit import command as audit
+from ipai_harness.bench import command as bench
 from ipai_harness.conform import command as conform
+from ipai_harness.drift import command as drift
 from ipai_harness.errors import StackNotRunning
 from ipai_harness.stack import native, state, template
 from ipai_harness.stack.native import NativeStack
@@ -133,6 +135,8 @@ def parser() -> argparse.ArgumentParser:
     conform.add(commands, as_json)
     verify.add(commands, as_json)
     migrate.add(commands, as_json)
+    drift.add(commands, as_json)
+    bench.add(commands, as_json)
     return top
 
 

@@ -12,7 +12,8 @@
         ├── AuditImpossible     audit_impossible     what is to be audited cannot be looked at
         ├── ConformImpossible   conform_impossible   there is no receiver to test, or it takes no event at all
         ├── TargetRefused       target_refused       the target is deprecated, or looks like production
-        └── SchemaMapInvalid    schema_map_invalid   a schema map cannot be read, or does not fit the database
+        ├── SchemaMapInvalid    schema_map_invalid   a schema map cannot be read, or does not fit the database
+        └── DriftUnseen         drift_unseen         a side between which drift is looked for does not answer
 
 Each text says what failed, why, and what to do; none holds a password or a secret.
 """
@@ -27,6 +28,7 @@ __all__ = [
     "AuditImpossible",
     "ConformImpossible",
     "DownloadFailed",
+    "DriftUnseen",
     "HarnessError",
     "MigrationFailed",
     "PartFailed",
@@ -124,3 +126,9 @@ class SchemaMapInvalid(HarnessError):
     """The schema map cannot be read, or does not fit the database: correct the key that is named."""
 
     code = "schema_map_invalid"
+
+
+class DriftUnseen(HarnessError):
+    """A side between which drift is looked for does not answer."""
+
+    code = "drift_unseen"

@@ -78,9 +78,12 @@ class EnvSource:
             if method in ("read", "get_external_id"):
                 ids, *args = args  # type: ignore[assignment]  # by RPC the ids come first
                 records = records.browse(ids)
-            return _plain(getattr(records, method)(*args, **kwargs))
+            answer = _plain(getattr(records, method)(*args, **kwargs))
+            # Each record is read once: what Odoo remembers of a whole table would only fill its memory.
+            self._env[model].invalidate_model()
         except (UserError, KeyError, ValueError) as error:  # AccessError and MissingError are UserErrors
             raise OdooRefused(_refusal(model, method, str(error))) from error
+        return answer
 
     def content(self, attachment: int) -> bytes:
         """See `Source`. Nothing of it stays in Odoo's cache."""

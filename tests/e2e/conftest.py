@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.stack.native import NativeStack
+from tests.e2e.drifting import Drift
 from tests.e2e.scene import Scene
 
 
@@ -29,3 +31,11 @@ def scene(stack: NativeStack, odoo: OdooSession) -> Iterator[Scene]:
     scene = Scene(stack, odoo)
     yield scene
     scene.mend()
+
+
+@pytest.fixture
+def drift(scene: Scene) -> Iterator[Drift]:
+    with closing(Drift(scene)) as drift:
+        drift.finance(full=True)
+        yield drift
+        scene.supabase_sql("delete from odoo_seed.tasks")

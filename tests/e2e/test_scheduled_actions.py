@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.scene import Scene, wait_for
-from tests.e2e.test_syncs import Syncs
+from tests.e2e.syncing import Syncs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 

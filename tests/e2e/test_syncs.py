@@ -6,116 +6,21 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from ipai_bridge.errors import SyncRefused
-from ipai_bridge.secret import Secret
-from ipai_bridge.sync import finance, modules
-from ipai_bridge.sync.client import FunctionClient
-from ipai_bridge.sync.run import Report, Run
+from ipai_bridge.sync import finance
+from ipai_bridge.sync.run import Run
 from ipai_bridge.sync.source import RpcSource
 from ipai_harness.drive.odoo import OdooSession
-from ipai_harness.stack.native import NativeStack
 from tests.e2e.scene import Scene
+from tests.e2e.syncing import Syncs
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
-
-TABLES = {"project.project": "shadow_projects", "project.task": "shadow_tasks"}
-# A project's stage is shown only to a group in which the administrator is not.
-ODOO = {
-    "project.project": (
-        "select p.id, p.name ->> 'en_US', p.active, null::integer, p.sequence, null::integer, p.user_id, p.company_id, "
-        "to_char(p.write_date, 'YYYY-MM-DD HH24:MI:SS'), {ref} from project_project p order by p.id"
-    ),
-    "project.task": (
-        "select p.id, p.name, p.active, p.project_id, p.sequence, p.stage_id, null::integer, p.company_id, "
-        "to_char(p.write_date, 'YYYY-MM-DD HH24:MI:SS'), {ref} from project_task p order by p.id"
-    ),
-}
-XML_ID = (
-    "(select d.module || '.' || d.name from ir_model_data d "
-    "where d.model = '{model}' and d.res_id = p.id order by d.id limit 1)"
-)
-SHADOW = (
-    "select s.odoo_id, s.name, s.active, {project}, (s.raw ->> 'sequence')::int, {stage}, "
-    "(s.raw ->> 'user_id')::int, (s.raw ->> 'company_id')::int, s.raw ->> 'write_date', s.external_ref "
-    "from odoo_seed.{table} s join odoo.instances i on i.id = s.instance_id where i.name = %s order by 1"
-)
-MODULES_IN_ODOO = (
-    "select id, name, shortdesc ->> 'en_US', latest_version, state, author, license from ir_module_module order by name"
-)
-MODULES_HERE = (
-    "select m.odoo_id, m.name, m.title, m.version, m.state, m.author, m.license from odoo.modules m "
-    "join odoo.instances i on i.id = m.instance_id where i.name = %s and m.gone_at is null order by m.name"
-)
-
-
-class Syncs:
-    """Both syncs of the stack's Odoo as one instance of its own."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self.odoo = scene.odoo
-        self.instance = f"sync-{uuid.uuid4().hex[:8]}"
-        self.references = XML_ID
-        self.clients: list[FunctionClient] = []
-
-    def client(self, function: str = finance.FUNCTION, secret: str | None = None) -> FunctionClient:
-        env = self.scene.env
-        known = Secret(secret or env["secret"])
-        self.clients.append(FunctionClient(env["functions_url"], function, known, instance=self.instance, timeout=10))
-        return self.clients[-1]
-
-    def close(self) -> None:
-        """Close all connections."""
-        for client in self.clients:
-            client.close()
-
-    def source(self) -> RpcSource:
-        env = self.scene.env
-        return RpcSource(env["odoo_url"], env["odoo_db"], env["odoo_login"], env["odoo_password"])
-
-    def finance(self, **options: Any) -> Report:
-        report = finance.sync_finance(self.source(), self.client(), **{"page_size": 3, **options})
-        assert report.status == "success", report
-        return report
-
-    def modules(self, **options: Any) -> Report:
-        report = modules.sync_modules(self.source(), self.client(modules.FUNCTION), **{"page_size": 100, **options})
-        assert report.status == "success", report
-        return report
-
-    def assert_equal(self) -> None:
-        """The shadow of both models, field by field."""
-        for model, table in TABLES.items():
-            reference = self.references.format(model=model)
-            project, stage = "null::bigint", "null::integer"
-            if model == "project.task":
-                project, stage = "s.project_odoo_id", "(s.raw ->> 'stage_id')::int"
-            there = self.scene.odoo_sql(ODOO[model].format(ref=reference))
-            here = self.scene.supabase_sql(SHADOW.format(table=table, project=project, stage=stage), self.instance)
-            assert here == there
-            gone = self.scene.supabase_sql(
-                "select t.odoo_id from odoo_seed.tombstones t join odoo.instances i on i.id = t.instance_id "
-                "where i.name = %s and t.entity = %s",
-                self.instance,
-                model,
-            )
-            assert {row[0] for row in gone} & {row[0] for row in there} == set()
-
-    def assert_modules_equal(self) -> None:
-        assert self.scene.supabase_sql(MODULES_HERE, self.instance) == self.scene.odoo_sql(MODULES_IN_ODOO)
-
-    def ours(self, statement: str) -> list[tuple[Any, ...]]:
-        """A statement on Supabase, with this instance's name as its parameter."""
-        return self.scene.supabase_sql(statement, self.instance)
 
 
 @pytest.fixture
@@ -353,41 +258,3 @@ def test_the_commands(syncs: Syncs, environment: dict[str, str]) -> None:
         assert failed.stderr.count("\n") == 1
         for secret in (environment["IPAI_BRIDGE_SECRET"], environment["IPAI_BRIDGE_ODOO_PASSWORD"] + '"'):
             assert secret not in failed.stderr
-
-
-@pytest.fixture(scope="module")
-def shared(stack: NativeStack, odoo: OdooSession) -> Iterator[Syncs]:
-    with closing(Syncs(Scene(stack, odoo))) as syncs:
-        yield syncs
-
-
-ACTS = st.tuples(
-    st.sampled_from(["create", "rename", "archive", "restore", "delete", "move", "sync"]), st.integers(0, 9)
-)
-
-
-@settings(
-    max_examples=6, phases=[Phase.explicit, Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
-)
-@given(acts=st.lists(ACTS, min_size=3, max_size=12), full=st.booleans())
-def test_law_8_whatever_is_done(shared: Syncs, acts: list[tuple[str, int]], full: bool) -> None:
-    odoo = shared.odoo
-    projects = [project(odoo, "P0"), project(odoo, "P1")]
-    tasks: list[int] = []
-    for act, number in acts:
-        task = tasks[number % len(tasks)] if tasks else None
-        if act == "sync":
-            shared.finance()
-        elif act == "create" or task is None:
-            tasks.append(odoo.create("project.task", {"name": f"T{number}", "project_id": projects[number % 2]}))
-        elif act == "rename":
-            odoo.write("project.task", task, {"name": f"R{number}"})
-        elif act in ("archive", "restore"):
-            odoo.write("project.task", task, {"active": act == "restore"})
-        elif act == "move":
-            odoo.write("project.task", task, {"project_id": projects[number % 2]})
-        else:
-            odoo.unlink("project.task", [task])
-            tasks.remove(task)
-    shared.finance(full=full)
-    shared.assert_equal()

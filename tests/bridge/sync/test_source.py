@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from datetime import date, datetime
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +20,8 @@ class UserError(Exception):
 
 
 class Records:
+    forgotten: ClassVar[list[int]] = []
+
     def __init__(self, context: dict[str, Any]) -> None:
         self.context = context
         self.ids: tuple[int, ...] = ()
@@ -46,6 +48,9 @@ class Records:
 
     def search(self, *_: Any) -> None:
         raise UserError("not yours")
+
+    def invalidate_model(self) -> None:
+        self.forgotten.append(1)
 
 
 class Env:
@@ -83,6 +88,12 @@ def test_inside_odoo_the_values_are_those_of_rpc(env: Env) -> None:
     assert source.call("res.partner", "get_external_id", [3, 4]) == {"3": "x.3", "4": "x.4"}
     assert source.clock() == "2026-05-06 07:08:09"
     assert (source.edition, source.database) == ("enterprise", "prod")
+
+
+def test_inside_odoo_nothing_is_remembered_of_what_was_read(env: Env) -> None:
+    Records.forgotten.clear()
+    EnvSource(env).call("res.partner", "search_read", [], ["name"])
+    assert len(Records.forgotten) == 1
 
 
 @pytest.mark.parametrize("model", ["res.partner", "no.model"])
