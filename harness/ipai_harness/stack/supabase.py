@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from ipai_harness.errors import MigrationFailed, PartFailed
@@ -37,13 +38,18 @@ def create_schema(cluster: Cluster, project: Path, password: str) -> None:
         raise PartFailed(cluster.name, str(error)) from error
 
 
-def jwt(secret: str, role: str) -> str:
-    """An API key as the platform makes it: a JWT for `role`, signed with HS256, that never expires in a test."""
+def jwt(secret: str, role: str, permissions: Sequence[str] = ()) -> str:
+    """An API key as the platform makes it: a JWT for `role`, signed with HS256, that never expires in a test.
+
+    `permissions`: of a person who is signed in, as the policies of this project ask for them (access.permits).
+    """
 
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(value, separators=(",", ":")).encode()).rstrip(b"=").decode()
 
-    claims = {"iss": "supabase-demo", "role": role, "iat": 1_700_000_000, "exp": 4_100_000_000}
+    claims: dict[str, object] = {"iss": "supabase-demo", "role": role, "iat": 1_700_000_000, "exp": 4_100_000_000}
+    if permissions:
+        claims["app_metadata"] = {"ipai_permissions": list(permissions)}
     signed = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(claims)}"
     digest = hmac.digest(secret.encode(), signed.encode(), hashlib.sha256)
     return f"{signed}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"

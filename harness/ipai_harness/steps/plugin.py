@@ -35,6 +35,8 @@ pytest_plugins = (
     "ipai_harness.steps.syncs",
     "ipai_harness.steps.drift",
     "ipai_harness.steps.catalog",
+    "ipai_harness.steps.documents",
+    "ipai_harness.steps.operations",
 )
 
 TAGS = {
