@@ -287,33 +287,36 @@ def active(world: World) -> None:
 @given("a handler that notes every event")
 @given(parsers.parse('a handler that fails with "{reason}" until it is mended'))
 def handler(world: World, reason: str = "") -> None:
-    """A SQL function that odoo.event_handlers names, for this scenario's events alone."""
-    name = f"note_{world.instance.replace('-', '_')}"
-    world.notes["handler"] = name
-    world.supabase_sql("create schema if not exists features")
-    world.supabase_sql("create table if not exists features.noted (instance text, event_id bigint)")
-    world.supabase_sql(_handler(name, world.instance, reason))
+    """A SQL function that odoo.event_handlers names, in a schema of the scenario's own, for its events alone."""
+    schema = _schema(world)
+    world.supabase_sql(f"create schema {schema}")
+    world.undo.callback(world.supabase_sql, f"drop schema {schema} cascade")
+    world.supabase_sql(f"create table {schema}.noted (event_id bigint)")
+    world.supabase_sql(f"alter table {schema}.noted enable row level security")
+    world.supabase_sql(_handler(schema, world.instance, reason))
     world.supabase_sql(
         "insert into odoo.event_handlers (event_type, handler) values ('project.task.*', %s)",
-        f"features.{name}(odoo.webhook_events)",
+        f"{schema}.note(odoo.webhook_events)",
     )
-    world.undo.callback(world.supabase_sql, f"drop function features.{name}(odoo.webhook_events)")
     world.undo.callback(
-        world.supabase_sql, "delete from odoo.event_handlers where handler like %s", f"features.{name}(%"
+        world.supabase_sql, "delete from odoo.event_handlers where handler = %s", f"{schema}.note(odoo.webhook_events)"
     )
 
 
-def _handler(name: str, instance: str, reason: str) -> str:
+def _schema(world: World) -> str:
+    return f"features_{world.instance.replace('-', '_')}"
+
+
+def _handler(schema: str, instance: str, reason: str) -> str:
     fail = f"raise exception '{reason}';" if reason else ""
     return f"""
-create or replace function features.{name}(e odoo.webhook_events) returns void
+create or replace function {schema}.note(e odoo.webhook_events) returns void
 language plpgsql set search_path = '' as $$
 begin
-  if not exists (select from odoo.instances i where i.id = e.instance_id and i.name = '{instance}') then
-    return;
+  if exists (select from odoo.instances i where i.id = e.instance_id and i.name = '{instance}') then
+    {fail}
+    insert into {schema}.noted values (e.id);
   end if;
-  {fail}
-  insert into features.noted values ('{instance}', e.id);
 end
 $$"""
 
@@ -321,14 +324,13 @@ $$"""
 @when("the handler is mended")
 def mended(world: World) -> None:
     """It works from now on."""
-    world.supabase_sql(_handler(world.notes["handler"], world.instance, ""))
+    world.supabase_sql(_handler(_schema(world), world.instance, ""))
 
 
 @then(parsers.re(r"the handler noted it (?P<count>\d+) times?"))
 def noted(world: World, count: str) -> None:
     """What it wrote, it wrote in the transaction that completed the event."""
-    there = world.supabase_sql("select count(*) from features.noted where instance = %s", world.instance)
-    assert there == [(int(count),)]
+    assert world.supabase_sql(f"select count(*) from {_schema(world)}.noted") == [(int(count),)]
 
 
 # --- secrets
