@@ -30,8 +30,9 @@ import pytest
 from ipai_harness.errors import PartMissing
 from ipai_harness.stack import paths
 from ipai_harness.stack.functions import find_deno
+from ipai_harness.stack.ports import free_port
 from ipai_harness.stack.postgres import Cluster, find
-from ipai_harness.stack.supabase import SUPERUSER, create_schema
+from ipai_harness.stack.supabase import SUPERUSER, create_schema, jwt
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "harness/supabase"
@@ -227,10 +228,10 @@ def sql(request: pytest.FixtureRequest, servers: Callable[[int], Server]) -> Ite
 class Edge:
     """The gateway, serving a Supabase project; what it printed is kept in `lines`."""
 
-    def __init__(self, project: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, project: Path, environment: Mapping[str, str], port: int = 0) -> None:
         config = project / "functions/deno.json"
         permissions = ["--allow-net", f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*"]
-        arguments = ["--project", str(project), "--port", "0", "--host", "127.0.0.1"]
+        arguments = ["--project", str(project), "--port", str(port), "--host", "127.0.0.1"]
         self.process = subprocess.Popen(
             [DENO, "run", "--no-prompt", "--config", config, *permissions, STACK / "gateway.ts", *arguments],
             env=deno_environment() | dict(environment),
@@ -348,10 +349,21 @@ class Sender:
         return self.request("POST", "odoo-webhook", self.headers(body, **options) | dict(headers or {}), body)
 
 
+def edge_environment(server: Server, port: int) -> dict[str, str]:
+    """What the platform and the integration engineer set for the functions."""
+    return {
+        "SUPABASE_DB_URL": server.url(),
+        "SUPABASE_URL": f"http://127.0.0.1:{port}",
+        "SUPABASE_JWT_SECRET": JWT_SECRET,
+        "SUPABASE_SERVICE_ROLE_KEY": jwt(JWT_SECRET, "service_role"),
+        "IPAI_BRIDGE_SECRET": SECRET,
+    }
+
+
 @pytest.fixture(scope="session")
 def edge(server: Server) -> Iterator[Edge]:
-    environment = {"SUPABASE_DB_URL": server.url(), "IPAI_BRIDGE_SECRET": SECRET, "SUPABASE_JWT_SECRET": JWT_SECRET}
-    serving = Edge(PROJECT, environment)
+    port = free_port()
+    serving = Edge(PROJECT, edge_environment(server, port), port)
     yield serving
     serving.stop()
 

@@ -133,7 +133,7 @@ def test_the_project_itself_is_healthy(sender: Sender) -> None:
     health = sender.request("GET", "_health")
     assert (health.status, health.json) == (
         200,
-        {"ok": True, "functions": ["odoo-webhook", "shadow-odoo-finance", "sync-odoo-modules"]},
+        {"ok": True, "functions": ["odoo-webhook", "realtime-sync", "shadow-odoo-finance", "sync-odoo-modules"]},
     )
 
 

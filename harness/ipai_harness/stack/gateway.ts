@@ -8,6 +8,7 @@
  * method, path, status, milliseconds and idempotency key; never a query, a body or another header.
  *
  *   /functions/v1/NAME…     the function NAME, which sees the path /NAME… as on the platform
+ *   /realtime/v1/…          Realtime; see realtime.ts
  *   /functions/v1/_health   200 {"ok":true,"functions":[…]}; 503 and "boot_errors" if a function could not be loaded
  *
  * What the platform answers before a function sees anything, it answers too: 401 if `verify_jwt` is on (the default) and the
@@ -16,6 +17,7 @@
  */
 
 import { jwtFault } from "./jwt.ts";
+import { type Realtime, realtime } from "./realtime.ts";
 
 type Handler = (request: Request, info?: unknown) => Response | Promise<Response>;
 
@@ -122,7 +124,7 @@ async function load({ verifyJwt, entrypoint }: FunctionSettings): Promise<Loaded
 
 // ------------------------------------------------------------------------------------------------- the gateway
 
-function gateway(functions: ReadonlyMap<string, LoadedFunction>, jwtSecret: string): Handler {
+function gateway(functions: ReadonlyMap<string, LoadedFunction>, jwtSecret: string, live: Realtime): Handler {
   const health = () => {
     const booted = [...functions].filter(([, loaded]) => loaded.handler !== null).map(([name]) => name);
     const failed = [...functions].filter(([, loaded]) => loaded.handler === null);
@@ -133,6 +135,7 @@ function gateway(functions: ReadonlyMap<string, LoadedFunction>, jwtSecret: stri
 
   async function answer(request: Request, url: URL, info: unknown): Promise<Response> {
     if (url.pathname === `${PREFIX}_health`) return health();
+    if (url.pathname.startsWith("/realtime/v1/")) return await live.answer(request, url);
     const path = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : "";
     const loaded = functions.get(path.split("/", 1)[0] ?? "");
     if (loaded === undefined) {
@@ -213,18 +216,21 @@ async function main(): Promise<void> {
     functions.set(name, loaded);
   }
 
+  const jwtSecret = Deno.env.get("SUPABASE_JWT_SECRET") ?? "";
+  const live = realtime({ databaseUrl: Deno.env.get("SUPABASE_DB_URL") ?? "", jwtSecret, log });
   const server = realServe({
     port,
     hostname,
     onListen: (address) =>
       log({ event: "listening", host: address.hostname, port: address.port, functions: [...functions.keys()] }),
-  }, gateway(functions, Deno.env.get("SUPABASE_JWT_SECRET") ?? ""));
+  }, gateway(functions, jwtSecret, live));
 
   let stopping = false;
   const stop = async () => {
     if (stopping) return;
     stopping = true;
     const grace = new Promise((resolve) => setTimeout(resolve, GRACE_MS));
+    await Promise.race([live.close(), grace]);
     await Promise.race([server.shutdown(), grace]);
     await Promise.race([Promise.allSettled(background), grace]);
     log({ event: "stopped" });

@@ -4,7 +4,8 @@
 -- again at any time. Afterwards the migrations are applied as the role postgres, which, as on the platform, is NOT a
 -- superuser: a migration that only works for a superuser fails here as it would fail there.
 --
--- Not here: passwords (whoever starts the cluster sets them), and the services (auth, storage, realtime).
+-- Not here: passwords (whoever starts the cluster sets them), and the services (auth, storage; of realtime, only what
+-- migrations write policies for).
 
 do $platform$
 declare
@@ -93,3 +94,27 @@ begin
 end
 $platform$;
 alter publication supabase_realtime owner to postgres;
+
+-- What the policies of private channels are written for. It stays empty: a row is put in, looked at, and taken back.
+create schema if not exists realtime;
+alter schema realtime owner to postgres;
+grant usage on schema realtime to anon, authenticated, service_role;
+
+create table if not exists realtime.messages (
+  id uuid not null default gen_random_uuid(),
+  topic text not null,
+  extension text not null,
+  event text,
+  payload jsonb,
+  private boolean default false,
+  inserted_at timestamp not null default now(),
+  updated_at timestamp not null default now(),
+  primary key (id, inserted_at)
+);
+alter table realtime.messages owner to postgres;
+alter table realtime.messages enable row level security;
+grant select, insert on realtime.messages to anon, authenticated, service_role;
+
+create or replace function realtime.topic() returns text language sql stable set search_path = '' as
+  $$ select nullif(current_setting('realtime.topic', true), '') $$;
+alter function realtime.topic() owner to postgres;

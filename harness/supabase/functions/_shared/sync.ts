@@ -6,7 +6,7 @@
 import { answered, type ErrorCode, Refusal, refused } from "./answers.ts";
 import { readBody } from "./body.ts";
 import { INGEST_TIMEOUT_MS, open, stateOf, within } from "./db.ts";
-import { decode } from "./event.ts";
+import { objectText } from "./event.ts";
 import { type Verified, verify } from "./verify.ts";
 import { type Configurable, configured, isJson, levelOf } from "./webhook.ts";
 
@@ -42,7 +42,7 @@ export function sync(name: string, sync: Sync, around: Surroundings): (request: 
     const body = await readBody(request);
     const { secrets, database } = await configuration();
     const verified = await verify(request.headers, body, secrets, around.now());
-    return answered(await database.request(sync, verified, objectText(body)));
+    return answered(await database.request(sync, verified, objectText(body, "invalid_page")));
   }
 
   return async (request) => {
@@ -90,18 +90,6 @@ function connect(url: string): Ledger {
       return row.answer;
     },
   };
-}
-
-function objectText(body: Uint8Array): string {
-  const text = decode(body);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new Refusal("invalid_json");
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Refusal("invalid_page");
-  return text;
 }
 
 function refusalOf(error: unknown): Refusal {
