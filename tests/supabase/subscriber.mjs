@@ -20,7 +20,8 @@ channel.on("broadcast", { event: "*" }, ({ event, payload }) => say({ broadcast:
 channel.on("system", {}, ({ message }) => say({ system: message }));
 channel.subscribe((state, error) => {
   say({ state, error: error?.message });
-  if (late && state === "SUBSCRIBED") client.realtime.setAuth(token);
+  // Later than the client itself, which sends its key as a token once it has joined.
+  if (late && state === "SUBSCRIBED") setTimeout(() => client.realtime.setAuth(token), 1000);
 });
 
 const input = deno ? Deno.stdin.readable : process.stdin;

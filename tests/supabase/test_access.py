@@ -127,9 +127,13 @@ def test_a_signed_in_person_sees_what_the_token_permits(
     person = with_claims(sql, "authenticated", claims)
     assert {table for table in READABLE if rows(person, f"select count(*) from {table}") == [(1,)]} == seen
     for table in READABLE:
-        for statement in (f"delete from {table}", f"update {table} set instance_id = 1", f"insert into {table} default values"):
+        for statement in (
+            f"delete from {table}",
+            f"update {table} set instance_id = 1",
+            f"insert into {table} default values",
+        ):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
-                rows(person, statement)
+                rows(person, statement.format(table))
 
 
 def test_anon_sees_nothing_whatever_the_token_says(sql: Sql) -> None:

@@ -239,6 +239,7 @@ class NativeStack:
             "odoo_password": values["odoo_password"],
             "odoo_dsn": self.odoo_dsn(values["odoo_db"]),
             "functions_url": values["functions_url"],
+            "supabase_url": values["supabase_url"],
             "supabase_dsn": self.supabase_db.dsn(supabase.DATABASE, supabase.ROLE, values["supabase_db_password"]),
             "secret": values["secret"],
             "instance": values["instance"],

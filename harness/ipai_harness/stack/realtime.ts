@@ -129,9 +129,11 @@ export class Hub {
   }
 
   async #subscribe(channel: Channel): Promise<void> {
+    const { identity } = channel;
     try {
       for (const binding of channel.bindings) {
-        const fault = await this.#rows.fault(binding, channel.subject);
+        const fault = await this.#rows.fault(binding, identity.subject);
+        if (channel.identity !== identity) return; // it is asked again for who it is now
         if (fault === null) continue;
         this.#watching.delete(channel);
         return channel.subscribed(fault);
