@@ -18,7 +18,7 @@ from websockets.sync.connection import Connection
 
 from ipai_harness.stack.ports import free_port
 from tests.supabase.conftest import PROJECT, Edge, Sender, Server, edge_environment, majors, rows, until
-from tests.supabase.listening import CHANNEL, EVENTS, TOPIC, Subscriber, join, raw, token
+from tests.supabase.listening import CHANNEL, EVENTS, LIVE, TOPIC, Subscriber, join, raw, token
 
 READER = token("authenticated", "events:read")
 WANTED = {"event": "INSERT", "schema": "odoo", "table": "webhook_events"}
@@ -163,9 +163,7 @@ def test_a_token_can_be_renewed_and_its_rights_with_it(edge: Edge, sender: Sende
     def renew(socket: Connection, token: str) -> None:
         frame = {"topic": TOPIC, "event": "access_token", "payload": {"access_token": token}, "ref": None}
         socket.send(json.dumps(frame))
-        # Answered in order: after the heartbeat's answer it has been seen.
-        socket.send(json.dumps({"topic": "phoenix", "event": "heartbeat", "payload": {}, "ref": "9"}))
-        assert json.loads(socket.recv())["topic"] == "phoenix"
+        assert json.loads(socket.recv())["payload"]["message"] == LIVE  # what it asked for is looked at again
 
     with raw(edge.port) as socket:
         socket.send(join(token("authenticated", exp=int(time.time()) + 3), WANTED))
@@ -291,8 +289,7 @@ def test_who_never_reads_is_let_go(serving: Restarted) -> None:
     gateway = psutil.Process(serving.edge.process.pid)
     chunk = "x" * 200_000
     with raw(serving.port) as deaf, raw(serving.port) as talking:
-        # Nothing of it is taken off the wire.
-        deaf.recv_events_thread_paused = True  # type: ignore[attr-defined]
+        # Of what nobody asks it for, it takes 16 frames off the wire, and then no more.
         deaf.send(join(READER))
         talking.send(join(READER, broadcast={"ack": True}))
         talking.recv()
@@ -302,3 +299,8 @@ def test_who_never_reads_is_let_go(serving: Restarted) -> None:
             talking.send(json.dumps({"topic": TOPIC, "event": "broadcast", "payload": said, "ref": str(number)}))
             assert json.loads(talking.recv())["payload"]["status"] == "ok"
         assert gateway.memory_info().rss - before < 100_000_000
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                deaf.recv(10)
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1013
