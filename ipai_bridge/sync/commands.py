@@ -1,4 +1,4 @@
-"""`ipai-bridge sync KIND`: the scheduled syncs, over Odoo's RPC."""
+"""`ipai-bridge sync KIND`: the scheduled syncs, over Odoo's RPC; and realtime, without Odoo."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipai_bridge.errors import SettingsError
 from ipai_bridge.odoo_conf import bridge_section
 from ipai_bridge.settings import Settings, resolve
+
+if TYPE_CHECKING:
+    from ipai_bridge.sync.client import FunctionClient
 
 PARTIAL = 3
 ENTERPRISE = 4
@@ -37,6 +40,21 @@ examples:
 
 Which Odoo: IPAI_BRIDGE_ODOO_URL, _ODOO_DB, _ODOO_LOGIN, or the arguments; the password, or better an API key, from
 IPAI_BRIDGE_ODOO_PASSWORD only. Where to: IPAI_BRIDGE_URL and _SECRET, as for the relay.
+"""
+
+_REALTIME_EPILOG = """\
+exit codes:
+  0    done; or with --status: all is there
+  1    not done: the line on standard error says why; what was not sent is sent the next time
+  3    with --status: something is missing; the report names it
+
+examples:
+  ipai-bridge sync realtime
+  ipai-bridge sync realtime --status
+  ipai-bridge sync realtime --json -c odoo.conf
+
+Where to: IPAI_BRIDGE_URL and _SECRET, as for the relay. Subscribers hear it as the broadcast "summary" on the private
+channel odoo-sync; each single change they hear by themselves, without this.
 """
 
 
@@ -62,6 +80,16 @@ def add_commands(commands: Any) -> None:
         "--max-size", type=_mebibytes, default=50, metavar="MB",
         help="the largest document that is taken, in MiB (default 50); larger ones are errors of the report",
     )  # fmt: skip
+    command = syncs.add_parser(
+        "realtime", help="tell Realtime's subscribers what changed", description=realtime.__doc__,
+        epilog=_REALTIME_EPILOG, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    command.set_defaults(run=realtime)
+    command.add_argument(
+        "--status", action="store_true", help="send nothing; say whether tables are published and guarded"
+    )
+    command.add_argument("--json", action="store_true", help="print JSON")
+    command.add_argument("-c", "--config", metavar="FILE", help="odoo.conf: its section [ipai_bridge]")
 
 
 def _add(
@@ -130,21 +158,41 @@ def documents(arguments: argparse.Namespace) -> int:
     return _run(arguments, FUNCTION, sync, full=arguments.full, overlap=overlap, limit=arguments.max_size * 1_048_576)
 
 
+def realtime(arguments: argparse.Namespace) -> int:
+    """Broadcast what changed since the last time: per table how many rows, and the highest id."""
+    from ipai_bridge.sync.realtime import FUNCTION, announce, state
+
+    with closing(_client(FUNCTION, _settings(arguments, {}))) as client:
+        if arguments.status:
+            found = state(client)
+            print(json.dumps(asdict(found)) if arguments.json else "\n".join(_lines(found.tables, found.slots)))
+            return 0 if found.complete else PARTIAL
+        done = announce(client)
+    if arguments.json:
+        print(json.dumps(asdict(done)))
+    elif not done.sent:
+        print("nothing changed: nothing was sent")
+    for line in done.tables if done.sent and not arguments.json else ():
+        print(f"{line['table']}: {line['changed']} changed, {line['deleted']} gone")
+    return 0
+
+
+def _lines(tables: Sequence[dict[str, Any]], slots: Sequence[dict[str, Any]]) -> Iterator[str]:
+    for table in tables:
+        missing = f"missing: {', '.join(table['missing'])}" if table["missing"] else f"told to {table['permission']}"
+        yield f"{table['name']}: {missing}"
+    for slot in slots:
+        yield f"slot {slot['name']}: {'active' if slot['active'] else 'idle'}, {slot['lag_bytes']} bytes behind"
+    if not slots:
+        yield "no replication slot: nobody subscribes"
+
+
 def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any], **options: Any) -> int:
-    from ipai_bridge import __version__
-    from ipai_bridge.sync.client import FunctionClient
     from ipai_bridge.sync.source import RpcSource
 
-    given = {name: getattr(arguments, name) for name in ("odoo_url", "odoo_db", "odoo_login")}
-    conf = bridge_section(arguments.config) if arguments.config else None
-    settings = resolve(given, os.environ, conf).settings
-    url, secrets = settings.require_endpoint()
-    client = FunctionClient(
-        url, function, secrets[0], instance=settings.instance, timeout=settings.http_timeout,
-        user_agent=f"ipai-bridge/{__version__}",
-    )  # fmt: skip
+    settings = _settings(arguments, {name: getattr(arguments, name) for name in ("odoo_url", "odoo_db", "odoo_login")})
     telling = Telling()
-    with closing(client):
+    with closing(_client(function, settings)) as client:
         source = RpcSource(*_login(settings))
         report = sync(
             source, client, page_size=arguments.page_size, take_over=arguments.take_over, progress=telling, **options
@@ -169,6 +217,22 @@ def _run(arguments: argparse.Namespace, function: str, sync: Callable[..., Any],
     if report.status == "success":
         return ENTERPRISE if report.warnings else 0
     return PARTIAL if report.status == "partial" else 1
+
+
+def _settings(arguments: argparse.Namespace, given: dict[str, Any]) -> Settings:
+    conf = bridge_section(arguments.config) if arguments.config else None
+    return resolve(given, os.environ, conf).settings
+
+
+def _client(function: str, settings: Settings) -> FunctionClient:
+    from ipai_bridge import __version__
+    from ipai_bridge.sync.client import FunctionClient
+
+    url, secrets = settings.require_endpoint()
+    return FunctionClient(
+        url, function, secrets[0], instance=settings.instance, timeout=settings.http_timeout,
+        user_agent=f"ipai-bridge/{__version__}",
+    )  # fmt: skip
 
 
 def _login(settings: Settings) -> tuple[str, str, str, str]:

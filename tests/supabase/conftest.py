@@ -357,17 +357,22 @@ class Sender:
         return self.request("POST", "odoo-webhook", self.headers(body, **options) | dict(headers or {}), body)
 
 
-@pytest.fixture(scope="session")
-def edge(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    port = free_port()
-    environment = {
+def edge_environment(server: Server, port: int) -> dict[str, str]:
+    """What the platform and the integration engineer set for the functions."""
+    return {
         "SUPABASE_DB_URL": server.url(),
-        "IPAI_BRIDGE_SECRET": SECRET,
         "SUPABASE_URL": f"http://127.0.0.1:{port}",
         "SUPABASE_JWT_SECRET": JWT_SECRET,
         "SUPABASE_SERVICE_ROLE_KEY": jwt(JWT_SECRET, "service_role"),
+        "IPAI_BRIDGE_SECRET": SECRET,
     }
-    serving = Edge(PROJECT, environment, storage=tmp_path_factory.mktemp("edge") / "storage", port=port)
+
+
+@pytest.fixture(scope="session")
+def edge(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    port = free_port()
+    storage = tmp_path_factory.mktemp("edge") / "storage"
+    serving = Edge(PROJECT, edge_environment(server, port), storage=storage, port=port)
     yield serving
     serving.stop()
 

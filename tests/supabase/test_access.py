@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import psycopg2.errors
+import psycopg2.extensions
 import pytest
 
 from ipai_harness.stack.supabase import PLATFORM, SUPERUSER
@@ -15,13 +19,22 @@ FUNCTIONS = f"select p.oid from pg_proc p where p.pronamespace in {SCHEMAS}"
 
 
 READABLE = {
-    *("catalog.assets", "catalog.lineage_edges", "catalog.tools"),
-    *("erp.bir_forms", "erp.documents", "erp.document_objects"),
+    "catalog.assets": "catalog:read",
+    "catalog.lineage_edges": "catalog:read",
+    "catalog.tools": "catalog:read",
+    "erp.bir_forms": "documents:read",
+    "erp.document_objects": "documents:read",
+    "erp.documents": "documents:read",
+    "odoo.webhook_events": "events:read",
+    "odoo_seed.shadow_projects": "shadow:read",
+    "odoo_seed.shadow_tasks": "shadow:read",
 }
-"""By authenticated with a permission in the token: asked and tried where each is laid."""
+"""What a signed-in person may select, and the permission that the person's token must hold."""
+PUBLISHED = {"odoo.webhook_events", "odoo_seed.shadow_projects", "odoo_seed.shadow_tasks"}
+"""Those whose rows are tried here; the others are tried where they are laid."""
 
 
-def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) -> None:
+def test_row_level_security_is_on_for_every_table(sql: Sql) -> None:
     every = f"pg_class where relnamespace in {SCHEMAS}"
     counted = f"select relnamespace::regnamespace::text, count(*) from {every} and relkind = 'r' group by 1"
     assert sorted(sql(counted)) == [
@@ -33,10 +46,16 @@ def test_row_level_security_is_on_for_every_table_and_grants_nobody(sql: Sql) ->
         ("scout_gold", 1),
     ]
     assert sql(f"select relname from {every} and relkind in ('r', 'p') and not relrowsecurity") == []
-    policies = f"select polrelid::regclass::text from pg_policy where polrelid in (select oid from {every})"
-    assert {table for (table,) in sql(policies)} == READABLE
-    granting = f"pg_policy where polrelid in (select oid from {every})"
-    assert sql(f"select distinct polcmd, polroles::regrole[]::text from {granting}") == [("r", "{authenticated}")]
+
+
+def test_the_policies_are_these_and_let_nobody_but_readers_in(sql: Sql) -> None:
+    policies = sql(
+        "select polrelid::regclass::text, polcmd, polroles::regrole[]::text, "
+        "substring(pg_get_expr(polqual, polrelid) from $$\\( SELECT access.permits\\('([a-z:]+)'::text\\)$$), "
+        "polwithcheck "
+        f"from pg_policy where polrelid in (select oid from pg_class where relnamespace in {SCHEMAS}) order by 1"
+    )
+    assert policies == [(table, "r", "{authenticated}", right, None) for table, right in sorted(READABLE.items())]
 
 
 def test_views_ask_with_the_rights_of_who_asks(sql: Sql) -> None:
@@ -46,24 +65,20 @@ def test_views_ask_with_the_rights_of_who_asks(sql: Sql) -> None:
     assert sql(f"select relname {views} and not coalesce('security_invoker=true' = any (reloptions), false)") == []
 
 
-@pytest.mark.parametrize("role", ["anon", "authenticated", "public"])
-def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
-    assert sql(
-        "select distinct has_schema_privilege(%s, n, 'usage'), has_schema_privilege(%s, n, 'create') "
-        "from unnest(array['odoo', 'odoo_seed', 'ops', 'scout_gold']) n",
-        role,
-        role,
-    ) == [(False, False)]
-    assert sql("select has_schema_privilege(%s, 'catalog', 'create')", role) == [(False,)]
-    writing = "insert, update, references"
+@pytest.mark.parametrize(("role", "tables"), [("anon", set()), ("public", set()), ("authenticated", set(READABLE))])
+def test_the_api_roles_may_select_these_and_nothing_else(sql: Sql, role: str, tables: set[str]) -> None:
+    may = "select n from unnest(%s) n where has_schema_privilege(%s, n, %s) order by 1"
+    assert sql(may, list(NAMES), role, "usage") == sorted({(table.partition(".")[0],) for table in tables})
+    assert sql(may, list(NAMES), role, "create") == []
+    selectable = sql(
+        f"select t.oid::regclass::text from ({TABLES}) t where has_any_column_privilege(%s, t.oid, 'select')", role
+    )
+    assert {table for (table,) in selectable} == tables
+    every = "insert, update, delete, truncate, references, trigger"
     assert (
         sql(
-            "select t.oid::regclass::text "
-            f"from ({TABLES}) t, lateral (select case when t.oid::regclass::text = any (%s) then '{writing}' "
-            f"else 'select, {writing}' end as privileges) p "
-            "where has_table_privilege(%s, t.oid, p.privileges || ', delete, truncate, trigger') "
-            "or has_any_column_privilege(%s, t.oid, p.privileges)",
-            list(READABLE) if role == "authenticated" else [],
+            f"select t.oid::regclass::text from ({TABLES}) t where has_table_privilege(%s, t.oid, '{every}') "
+            "or has_any_column_privilege(%s, t.oid, 'insert, update, references')",
             role,
             role,
         )
@@ -86,17 +101,105 @@ def test_the_api_roles_can_do_nothing(sql: Sql, role: str) -> None:
     )
 
 
+def with_claims(sql: Sql, role: str, claims: dict[str, Any] | None) -> psycopg2.extensions.connection:
+    """A connection as the platform's API makes it for a token with these claims."""
+    connection = sql.connect(role)
+    if claims is not None:
+        rows(connection, "select set_config('request.jwt.claims', %s, false)", json.dumps({"role": role, **claims}))
+    return connection
+
+
+def permissions(*names: str) -> dict[str, Any]:
+    return {"app_metadata": {"ipai_permissions": list(names)}}
+
+
+@pytest.mark.parametrize(
+    ("claims", "seen"),
+    [
+        (None, set()),
+        (permissions(), set()),
+        (permissions("catalog:read", "documents:read", "events", "*"), set()),
+        (permissions("events:read"), {"odoo.webhook_events"}),
+        (permissions("shadow:read"), {"odoo_seed.shadow_projects", "odoo_seed.shadow_tasks"}),
+        (permissions("events:read", "shadow:read"), PUBLISHED),
+        # What people may write into their own token permits nothing.
+        ({"user_metadata": {"ipai_permissions": ["events:read", "shadow:read"]}}, set()),
+        ({"ipai_permissions": ["events:read", "shadow:read"]}, set()),
+        ({"app_metadata": {"ipai_permissions": "events:reader shadow:reader"}}, set()),
+        ({"app_metadata": "events:read"}, set()),
+    ],
+)
+def test_a_signed_in_person_sees_what_the_token_permits(
+    sql: Sql, claims: dict[str, Any] | None, seen: set[str]
+) -> None:
+    sql.ingest()
+    sql("insert into odoo_seed.shadow_projects (instance_id, odoo_id, raw) select id, 1, '{}' from odoo.instances")
+    sql("insert into odoo_seed.shadow_tasks (instance_id, odoo_id, raw) select id, 1, '{}' from odoo.instances")
+    person = with_claims(sql, "authenticated", claims)
+    assert {table for table in PUBLISHED if rows(person, f"select count(*) from {table}") == [(1,)]} == seen
+    for table in PUBLISHED:
+        for statement in (
+            f"delete from {table}",
+            f"update {table} set instance_id = 1",
+            f"insert into {table} default values",
+        ):
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                rows(person, statement.format(table))
+
+
+def test_anon_sees_nothing_whatever_the_token_says(sql: Sql) -> None:
+    anonymous = with_claims(sql, "anon", permissions("events:read", "shadow:read"))
+    for table in READABLE:
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            rows(anonymous, f"select * from {table}")
+
+
+def test_realtime_publishes_these_tables(sql: Sql) -> None:
+    published = sql(
+        "select schemaname || '.' || tablename from pg_publication_tables where pubname = 'supabase_realtime'"
+    )
+    there = {table for (table,) in sql("select name from odoo.realtime_tables() where to_regclass(name) is not null")}
+    assert {table for (table,) in published} == there
+    assert there == PUBLISHED | {"catalog.assets"}
+
+
+@pytest.mark.parametrize(
+    ("role", "claims", "topic", "heard"),
+    [
+        ("authenticated", permissions("events:read"), "odoo-sync", True),
+        ("authenticated", permissions("events:read"), "another", False),
+        ("authenticated", permissions("shadow:read"), "odoo-sync", False),
+        ("anon", permissions("events:read"), "odoo-sync", False),
+    ],
+)
+def test_who_hears_the_private_channel(sql: Sql, role: str, claims: dict[str, Any], topic: str, heard: bool) -> None:
+    connection = sql.connect()
+    connection.autocommit = False
+    rows(connection, "insert into realtime.messages (topic, extension) values (%s, 'broadcast')", topic)
+    rows(connection, "select set_config('request.jwt.claims', %s, true)", json.dumps({"role": role, **claims}))
+    rows(connection, "select set_config('realtime.topic', %s, true)", topic)
+    rows(connection, f"set local role {role}")
+    assert bool(rows(connection, "select 1 from realtime.messages")) is heard
+    with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+        rows(connection, "insert into realtime.messages (topic, extension) values (%s, 'broadcast')", topic)
+
+
 @pytest.mark.parametrize("role", ["anon", "authenticated"])
 @pytest.mark.parametrize(
     "statement",
     [
-        "select * from odoo.webhook_events",
+        "select * from odoo.event_log",
+        "insert into odoo.webhook_events (event_type) values ('x')",
+        "select odoo.realtime_status()",
+        "select odoo.realtime_sent('x', null, '{}')",
+        "select * from odoo.sync_cursors",
         "insert into odoo.instances (name) values ('x')",
         "select odoo.sweep_events()",
         "select odoo.ingest_event('x', gen_random_uuid(), 1, '{}', repeat('00', 32), now())",
         "select odoo_seed.sync_request('finance', 'x', gen_random_uuid(), '{}', repeat('00', 32), now())",
         "select * from odoo_seed.v_name_drift",
-        "select * from odoo_seed.shadow_tasks",
+        "select * from odoo_seed.tombstones",
+        "delete from odoo_seed.shadow_tasks",
         "insert into odoo_seed.projects (external_ref) values ('x')",
         "select * from odoo.modules",
         "select * from ops.retention",
@@ -151,6 +254,7 @@ def test_service_role_does_its_work_and_no_more(sql: Sql) -> None:
     assert rows(service, "select completed from odoo.process_event(%s)", event_id) == [(1,)]
     assert rows(service, "select aggregates from odoo.sweep_events()") == [(0,)]
     assert rows(service, "select status from odoo.webhook_events") == [("completed",)]
+    assert rows(service, "select count(*) from odoo.realtime_status()") == [(1,)]
     begin = '{"action":"begin","run":"019b76da-a87b-7000-8000-00000000abcd","full":true}'
     request = (
         "select verdict from odoo_seed.sync_request('finance', 'x', gen_random_uuid(), %s, repeat('0b', 32), now())"
@@ -173,6 +277,7 @@ def test_service_role_does_its_work_and_no_more(sql: Sql) -> None:
         "insert into ops.refreshes (view_name, tried_at) values ('x', now())",
         "insert into catalog.assets (fqdn, type) values ('a.b.c', 'table')",
         "select catalog.put_assets('[]')",
+        "select odoo.realtime_summary(1)",
     ):
         with pytest.raises(psycopg2.errors.InsufficientPrivilege):
             rows(service, statement)

@@ -138,6 +138,7 @@ def test_the_project_itself_is_healthy(sender: Sender) -> None:
             "functions": [
                 "catalog-sync",
                 "odoo-webhook",
+                "realtime-sync",
                 "shadow-odoo-finance",
                 "sync-documents",
                 "sync-odoo-modules",

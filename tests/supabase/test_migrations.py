@@ -93,7 +93,7 @@ PLANTED = [
     "create policy planted on odoo.instances for select to authenticated using (true)",
     "grant select on odoo.instances to authenticated",
     "grant select (name) on odoo.instances to authenticated",
-    "grant usage on schema odoo to authenticated",
+    "grant usage on schema ops to authenticated",
     "grant execute on function odoo.retry_delay(integer) to authenticated",
     "alter publication supabase_realtime add table odoo.instances",
     "alter default privileges in schema odoo grant select on tables to anon",

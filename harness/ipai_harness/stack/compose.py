@@ -68,7 +68,8 @@ def compose(plan: Plan, register: Callable[[str, Part], None], go: Callable[...,
     admin, odoo_password, supabase_password, jwt_secret = (_password() for _ in range(4))
     hashed = go(odoo_part.password_hash, admin)
     port = ports.free_port()
-    url = f"http://127.0.0.1:{port}/functions/v1"
+    base = f"http://127.0.0.1:{port}"
+    url = f"{base}/functions/v1"
     store = plan.run / "odoo-data" / "filestore"
 
     package = go(odoo_package.get, plan.progress, plan.token)
@@ -93,7 +94,7 @@ def compose(plan: Plan, register: Callable[[str, Part], None], go: Callable[...,
         fetched.result()
         with plan.progress.step("functions", "starting the Edge Functions"):
             settings = {
-                "SUPABASE_DB_URL": dsn, "SUPABASE_URL": f"http://127.0.0.1:{port}",
+                "SUPABASE_DB_URL": dsn, "SUPABASE_URL": base,
                 "SUPABASE_JWT_SECRET": jwt_secret,
                 "SUPABASE_ANON_KEY": supabase.jwt(jwt_secret, "anon"),
                 "SUPABASE_SERVICE_ROLE_KEY": supabase.jwt(jwt_secret, "service_role"), "IPAI_BRIDGE_SECRET": secret,
@@ -146,7 +147,8 @@ def compose(plan: Plan, register: Callable[[str, Part], None], go: Callable[...,
         go(start_relay, data)
     return {
         "odoo_login": LOGIN, "odoo_password": admin, "odoo_db": template.DATABASE, "functions_url": url,
-        "storage_url": f"http://127.0.0.1:{port}/storage/v1",
+        "supabase_url": base,
+        "storage_url": f"{base}/storage/v1",
         "secret": secret, "instance": INSTANCE, "secret_file": str(secret_file), "jwt_secret": jwt_secret,
         "anon_key": supabase.jwt(jwt_secret, "anon"),
         "service_role_key": supabase.jwt(jwt_secret, "service_role"), "odoo_db_password": odoo_password,

@@ -10,6 +10,7 @@
  * With --exchanges FILE (and --allow-write=FILE) every exchange with a function is recorded there: see exchanges.ts.
  *
  *   /functions/v1/NAME…     the function NAME, which sees the path /NAME… as on the platform
+ *   /realtime/v1/…          Realtime; see realtime.ts
  *   /functions/v1/_health   200 {"ok":true,"functions":[…]}; 503 and "boot_errors" if a function could not be loaded
  *   /storage/v1/…           the storage, with --storage DIR, --allow-read=DIR and --allow-write=DIR: see storage.ts
  *
@@ -21,6 +22,7 @@
 import { recorded } from "./exchanges.ts";
 import { jwtFault } from "./jwt.ts";
 import { openStorage, STORAGE_PREFIX } from "./storage.ts";
+import { type Realtime, realtime } from "./realtime.ts";
 
 type Handler = (request: Request, info?: unknown) => Response | Promise<Response>;
 
@@ -131,6 +133,7 @@ function gateway(
   functions: ReadonlyMap<string, LoadedFunction>,
   jwtSecret: string,
   storage: Handler | null,
+  live: Realtime,
 ): (request: Request, info?: unknown) => Promise<Response> {
   const health = () => {
     const booted = [...functions].filter(([, loaded]) => loaded.handler !== null).map(([name]) => name);
@@ -143,6 +146,7 @@ function gateway(
   async function answer(request: Request, url: URL, info: unknown): Promise<Response> {
     if (url.pathname === `${PREFIX}_health`) return health();
     if (storage !== null && url.pathname.startsWith(STORAGE_PREFIX)) return await storage(request);
+    if (url.pathname.startsWith("/realtime/v1/")) return await live.answer(request, url);
     const path = url.pathname.startsWith(PREFIX) ? url.pathname.slice(PREFIX.length) : "";
     const loaded = functions.get(path.split("/", 1)[0] ?? "");
     if (loaded === undefined) {
@@ -226,11 +230,11 @@ async function main(): Promise<void> {
   }
 
   const jwtSecret = Deno.env.get("SUPABASE_JWT_SECRET") ?? "";
+  const databaseUrl = Deno.env.get("SUPABASE_DB_URL") ?? "";
   const directory = option("storage", "");
-  const storage = directory === ""
-    ? null
-    : await openStorage(directory, Deno.env.get("SUPABASE_DB_URL") ?? "", jwtSecret, log);
-  const handler = gateway(functions, jwtSecret, storage);
+  const storage = directory === "" ? null : await openStorage(directory, databaseUrl, jwtSecret, log);
+  const live = realtime({ databaseUrl, jwtSecret, log });
+  const handler = gateway(functions, jwtSecret, storage, live);
   const exchanges = option("exchanges", "");
   const server = realServe({
     port,
@@ -244,6 +248,7 @@ async function main(): Promise<void> {
     if (stopping) return;
     stopping = true;
     const grace = new Promise((resolve) => setTimeout(resolve, GRACE_MS));
+    await Promise.race([live.close(), grace]);
     await Promise.race([server.shutdown(), grace]);
     await Promise.race([Promise.allSettled(background), grace]);
     log({ event: "stopped" });

@@ -245,6 +245,7 @@ class NativeStack:
             "odoo_dsn": self.odoo_dsn(values["odoo_db"]),
             "functions_url": values["functions_url"],
             "storage_url": values["storage_url"],
+            "supabase_url": values["supabase_url"],
             "supabase_dsn": self.supabase_db.dsn(supabase.DATABASE, supabase.ROLE, values["supabase_db_password"]),
             "secret": values["secret"],
             "instance": values["instance"],

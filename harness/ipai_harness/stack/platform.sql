@@ -4,8 +4,8 @@
 -- again at any time. Afterwards the migrations are applied as the role postgres, which, as on the platform, is NOT a
 -- superuser: a migration that only works for a superuser fails here as it would fail there.
 --
--- Not here: passwords (whoever starts the cluster sets them), and the services (auth, realtime). Of storage, its tables:
--- what serves them stands beside gateway.ts.
+-- Not here: passwords (whoever starts the cluster sets them), and the services (auth; of storage, its tables; of realtime, only
+-- what migrations write policies for). What serves storage and realtime stands beside gateway.ts.
 
 do $platform$
 declare
@@ -157,3 +157,27 @@ create or replace function storage.extension(name text) returns text language sq
 alter function storage.foldername(text) owner to supabase_storage_admin;
 alter function storage.filename(text) owner to supabase_storage_admin;
 alter function storage.extension(text) owner to supabase_storage_admin;
+
+-- What the policies of private channels are written for. It stays empty: a row is put in, looked at, and taken back.
+create schema if not exists realtime;
+alter schema realtime owner to postgres;
+grant usage on schema realtime to anon, authenticated, service_role;
+
+create table if not exists realtime.messages (
+  id uuid not null default gen_random_uuid(),
+  topic text not null,
+  extension text not null,
+  event text,
+  payload jsonb,
+  private boolean default false,
+  inserted_at timestamp not null default now(),
+  updated_at timestamp not null default now(),
+  primary key (id, inserted_at)
+);
+alter table realtime.messages owner to postgres;
+alter table realtime.messages enable row level security;
+grant select, insert on realtime.messages to anon, authenticated, service_role;
+
+create or replace function realtime.topic() returns text language sql stable set search_path = '' as
+  $$ select nullif(current_setting('realtime.topic', true), '') $$;
+alter function realtime.topic() owner to postgres;

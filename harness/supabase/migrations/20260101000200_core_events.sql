@@ -1,7 +1,7 @@
 -- Schema odoo: what Odoo sent, what became of it, and where each record of Odoo is found on this side.
 --
--- Everything that changes a state is a SQL function (the next migrations). Nothing here is reachable for anon or
--- authenticated: row-level security is on for every table and there is no policy.
+-- Everything that changes a state is a SQL function (the next migrations). Nothing here is reachable for anon, or for
+-- authenticated but by the policies of later layers: row-level security is on for every table.
 
 create schema if not exists odoo;
 comment on schema odoo is 'Events out of Odoo: the inbox, its append-only log, cursors and mappings. Written by SQL functions, for service_role only.';

@@ -4,7 +4,7 @@
 --                     └─ nothing heard for 5 minutes, and another run begins, or one takes over ─▶ failed
 
 create schema if not exists odoo_seed;
-comment on schema odoo_seed is 'What should be in Odoo (projects, tasks), what is (the shadow), and the runs of the scheduled syncs. For service_role only.';
+comment on schema odoo_seed is 'What should be in Odoo (projects, tasks), what is (the shadow), and the runs of the scheduled syncs. Written by SQL functions, for service_role only.';
 revoke all on schema odoo_seed from public, anon, authenticated;
 grant usage on schema odoo_seed to service_role;
 

@@ -140,7 +140,7 @@ PLANTED: list[tuple[str, str, Plant]] = [
     ("deprecated-project", "in a binary", data("dump.bin", b"\0\1" + REF.encode() + b"\0")),
     # --- config.toml
     ("config-exposed-schema", "auth exposed", toml('"public", "graphql_public"', '"public", "auth"')),
-    ("config-exposed-schema", "the closed schema exposed", toml('"public", "graphql_public"', '"public", "odoo"')),
+    ("config-exposed-schema", "a closed schema exposed", toml('"public", "graphql_public"', '"public", "closed"')),
     ("config-postgres-version", "PostgreSQL 14", toml("major_version = 15", "major_version = 14")),
     ("config-public-bucket", "a public bucket",
      lambda copy: copy.append("config.toml", "\n[storage.buckets.documents]\npublic = true\n")),

@@ -41,6 +41,13 @@ const ERRORS = {
   invalid_utf8: [400, "the body is not UTF-8, or begins with a byte order mark"],
   invalid_json: [400, "the body is not JSON"],
   invalid_event: [400, "the body is not an event"],
+  // Realtime.
+  invalid_action: [400, 'the body must be {"action":"status"} or {"action":"broadcast"}'],
+  realtime_refused: [424, "Realtime refused the broadcast: the cursor stays where it was"],
+  realtime_unavailable: [
+    503,
+    "Realtime did not take the broadcast now: the cursor stays where it was; send it again later",
+  ],
   // A page of a sync. Sending it again as it is would not help, so each is a 4xx.
   invalid_page: [400, "the body is not a request of this sync: begin, page, ids, stored or finish"],
   page_out_of_order: [409, "the page does not begin where the one before it ended: begin a new run"],
@@ -97,6 +104,6 @@ export function refused({ code, detail }: Refusal): Response {
   const [status, message] = ERRORS[code];
   const headers: Record<string, string> = {};
   if (code === "method_not_allowed") headers["allow"] = "POST";
-  if (code === "database_unavailable" || code === "storage_unavailable") headers["retry-after"] = "5";
+  if (status === 503) headers["retry-after"] = "5";
   return json(status, JSON.stringify({ ok: false, error: { code, message: detail ?? message } }), headers);
 }

@@ -1,6 +1,6 @@
 /** Whether a body is an event of the contract. It is only judged here: what is stored, SQL takes from the raw text. */
 
-import { Refusal } from "./answers.ts";
+import { type ErrorCode, Refusal } from "./answers.ts";
 
 const KEYS = ["aggregate_id", "aggregate_type", "event_type", "payload"];
 const EVENT_TYPE = /^[a-z][a-z0-9_]*(\.[a-z0-9_]+)+$/;
@@ -54,6 +54,19 @@ export function decode(body: Uint8Array): string {
     // Answered below.
   }
   throw new Refusal("invalid_utf8");
+}
+
+/** The text of a body that is a JSON object; `code` is the refusal of any other JSON. */
+export function objectText(body: Uint8Array, code: ErrorCode): string {
+  const text = decode(body);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    throw new Refusal("invalid_json");
+  }
+  if (!isObject(value)) throw new Refusal(code);
+  return text;
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {

@@ -6,7 +6,7 @@
 import { answered, type ErrorCode, Refusal, refused } from "./answers.ts";
 import { readBody } from "./body.ts";
 import { INGEST_TIMEOUT_MS, open, stateOf, within } from "./db.ts";
-import { decode } from "./event.ts";
+import { objectText } from "./event.ts";
 import { type Verified, verify } from "./verify.ts";
 import { type Configurable, configured, isJson, levelOf } from "./webhook.ts";
 
@@ -51,7 +51,7 @@ export function sync(name: string, sync: Sync, around: Surroundings): (request: 
     const body = await readBody(request);
     const { secrets, database } = await configuration();
     const verified = await verify(request.headers, body, secrets, around.now());
-    const answer = await database.request(sync, verified, objectText(sync, body));
+    const answer = await database.request(sync, verified, objectText(body, malformed(sync)));
     return answered(around.complete === undefined ? answer : await around.complete(answer));
   }
 
@@ -108,18 +108,6 @@ function connect(url: string): Ledger {
 /** What is refused as a whole: a page of a sync, or a request to the catalog, which has other actions too. */
 function malformed(sync: Sync): ErrorCode {
   return sync === "catalog" ? "invalid_request" : "invalid_page";
-}
-
-function objectText(sync: Sync, body: Uint8Array): string {
-  const text = decode(body);
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    throw new Refusal("invalid_json");
-  }
-  if (typeof value !== "object" || value === null || Array.isArray(value)) throw new Refusal(malformed(sync));
-  return text;
 }
 
 function refusalOf(sync: Sync, error: unknown): Refusal {

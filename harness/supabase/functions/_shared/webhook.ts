@@ -3,7 +3,7 @@
  * after the answer, processing. What dies between the two is done by odoo.sweep_events.
  */
 
-import { accepted, type ErrorCode, Refusal, refused } from "./answers.ts";
+import { accepted, ERROR_CODES, type ErrorCode, Refusal, refused } from "./answers.ts";
 import { readBody } from "./body.ts";
 import { type Inbox, stateOf } from "./db.ts";
 import { eventText } from "./event.ts";
@@ -106,5 +106,5 @@ export function isJson(contentType: string | null): boolean {
 }
 
 export function levelOf(code: ErrorCode): string {
-  return code === "not_configured" || code === "database_unavailable" ? "error" : "warning";
+  return ERROR_CODES[code][0] >= 500 ? "error" : "warning";
 }
