@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg2
 
 from ipai_harness.errors import PartFailed
-from ipai_harness.stack.postgres import Cluster
+from ipai_harness.stack.handle import Database
 
 SUPERUSER = "supabase_admin"
 DATABASE = "postgres"
@@ -25,7 +25,7 @@ PLATFORM = Path(__file__).with_name("platform.sql")
 MIGRATION = re.compile(r"^(\d+)_(.+)\.sql$")
 
 
-def create_schema(cluster: Cluster, project: Path, password: str) -> None:
+def create_schema(cluster: Database, project: Path, password: str) -> None:
     """Everything a new Supabase project has after `supabase db push` and its seed. Raises PartFailed."""
     _run(cluster, PLATFORM, SUPERUSER)
     cluster.execute(f"ALTER ROLE {ROLE} PASSWORD %s", [password], database=DATABASE)
@@ -50,7 +50,7 @@ def create_schema(cluster: Cluster, project: Path, password: str) -> None:
         _run(cluster, seed, ROLE)
 
 
-def _run(cluster: Cluster, file: Path, role: str) -> None:
+def _run(cluster: Database, file: Path, role: str) -> None:
     text = file.read_text()
     try:
         with cluster.cursor(DATABASE, role) as cursor:
