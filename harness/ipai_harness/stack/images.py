@@ -16,7 +16,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tarfile import TarFile, TarInfo
@@ -80,18 +80,23 @@ def find(client: Any, tag: str) -> Any | None:
         return None
 
 
-def choose(client: Any, role: Role, named: Mapping[str, str], progress: Progress) -> tuple[str, str]:
-    """The image for a role: its name, and why it. Raises DownloadFailed."""
-    explicit = named.get(role.name) or os.environ.get(role.variable)
-    if explicit:
-        if find(client, explicit) is None:
-            _pull(client, role, explicit, progress)
-        return explicit, f"named by {'the option' if named.get(role.name) else role.variable}"
+def plan(client: Any, role: Role, named: Mapping[str, str]) -> tuple[str, str]:
+    """The image for a role, and why it."""
+    if named.get(role.name):
+        return named[role.name], "named by the option"
+    if os.environ.get(role.variable):
+        return os.environ[role.variable], f"named by {role.variable}"
     if find(client, role.built) is not None:
         return role.built, "built here"
-    if find(client, role.public) is None:
-        _pull(client, role, role.public, progress)
     return role.public, "public"
+
+
+def choose(client: Any, role: Role, named: Mapping[str, str], progress: Progress) -> tuple[str, str]:
+    """The image for a role, pulled when it is missing, and why it. Raises DownloadFailed."""
+    name, why = plan(client, role, named)
+    if find(client, name) is None:
+        _pull(client, role, name, progress)
+    return name, why
 
 
 def _pull(client: Any, role: Role, name: str, progress: Progress) -> None:
@@ -193,7 +198,19 @@ def library(client: Any, odoo: str, progress: Progress, token: str) -> str:
             file = wheel.get(progress, token)
             with progress.step("odoo", "installing the library in the Odoo image"):
                 build(client, tag, "library", key, [(file.name, file)], {"BASE": odoo})
+            _drop_former(client, tag)
     return tag
+
+
+def _drop_former(client: Any, tag: str) -> None:
+    """Remove the images of former states of the library, but the latest few: others may work on them."""
+    import docker.errors
+
+    tags = {name: image for image in own(client) for name in image.tags if name.startswith(f"{OWN}/odoo:")}
+    former = sorted(tags.keys() - {tag, ROLES["odoo"].built}, key=lambda name: str(tags[name].attrs["Created"]))
+    for name in former[: -wheel.KEPT]:
+        with suppress(docker.errors.APIError):  # a container runs on it
+            client.images.remove(name)
 
 
 def own(client: Any) -> list[Any]:
