@@ -195,7 +195,12 @@ class ContainerOdoo(Container):
         self.put({"shell.py": code.encode()})
         script = SERVE.format(home=HOME) + f" < {HOME}/shell.py"
         argv = ["/bin/sh", "-c", script, "odoo", "shell", "-d", database or self.database, *odoo.SHELL]
-        return self.run(argv, env=self.recipe.env)
+        try:
+            return self.run(argv, env=self.recipe.env)
+        except PartFailed as error:
+            raise PartFailed(
+                self.name, "odoo shell failed", log_tail=error.log_tail, hint="correct the code"
+            ) from error
 
     def copy_filestore(self, template: str, database: str) -> None:
         """Give a database the template's files."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +77,9 @@ def client(address: str | None = None) -> Any:
         raise PartMissing(
             'the Python package docker is missing. Run: python3 -m pip install "ipai-bridge[harness]"'
         ) from None
+    made = None
     try:
+        _knock(address)
         # What else the environment says of it (TLS), from_env knows.
         made = (
             docker.from_env(timeout=TIMEOUT)
@@ -85,9 +88,19 @@ def client(address: str | None = None) -> Any:
         )
         made.ping()
     except (docker.errors.DockerException, OSError) as error:
+        if made is not None:
+            made.close()
         raise PartMissing(f"the Docker engine at {address} does not answer: {error}. {HOW}") from None
     _clients[address] = made
     return made
+
+
+def _knock(address: str) -> None:
+    """Raises OSError when nothing listens on a socket of this machine: the client would leave its own open."""
+    if address.startswith("unix://"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(10)
+            probe.connect(address.removeprefix("unix://"))
 
 
 def forget(address: str) -> None:

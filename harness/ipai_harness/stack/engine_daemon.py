@@ -77,7 +77,8 @@ def stop_locked(progress: Progress) -> bool:
     process = Process.from_state(known["process"])
     with progress.step("engine", "stopping the Docker engine"):
         if not process.alive and Path(known["run"]).is_dir():
-            # What ran in it goes on without it, and only it knows all of that.
+            # What ran in it goes on without it, and holds what the next one needs; of the networks only it knows.
+            kill_marked(known["token"])
             with contextlib.suppress(PartFailed):
                 process = _launch(known)
         if process.alive:

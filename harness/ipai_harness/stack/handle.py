@@ -122,6 +122,9 @@ class Odoo(Part, Protocol):
     def url(self) -> str:
         """Its address."""
 
+    def stop(self, grace: float | None = None) -> None:
+        """Ask it to end, and wait for it; kill it after `grace` seconds."""
+
     @property
     def config(self) -> Path:
         """Its odoo.conf, on this machine. Holds passwords."""
