@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from ipai_harness.errors import HarnessError, PartMissing
+from ipai_harness.errors import PartMissing
 from ipai_harness.stack import docker_leftovers as leftovers
-from ipai_harness.stack import engine, images, paths, provider, wheel
+from ipai_harness.stack import engine, images, paths, provider, state, wheel
 from ipai_harness.stack.docker import DockerStack
 from ipai_harness.stack.process import wait_until
 
@@ -174,6 +174,23 @@ def test_what_a_killed_harness_left_is_removed_by_the_next(
     assert of("c-lost") == []
 
 
+def test_a_dead_stack_whose_engine_is_gone_too_does_not_stand_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    address = engine.url()
+    monkeypatch.setenv("DOCKER_HOST", address)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    dead = {
+        "provider": "docker", "token": "t", "run": str(tmp_path / "nothing"), "ready": True, "values": {}, "parts": {},
+        "modules": [], "relay_mode": "off", "workers": 0, "owner": [1, "another boot"],
+        "engine": "unix:///nowhere.sock", "gateway": "",
+    }  # fmt: skip
+    state.write("c-gone", dead)
+    assert leftovers.reap(engine.client()) == ["c-gone"]
+    assert state.names() == []
+    assert engine.url() == address
+
+
 def test_another_users_stack_is_let_alone(environment: Mapping[str, str], nothing_left: None) -> None:
     with DockerStack("c-mine", relay_mode="off") as mine:
         harness(environment, "down", "--all")
@@ -224,12 +241,9 @@ def test_the_image_with_the_library_is_made_once_for_each_state_of_it(monkeypatc
 # --- the engine
 
 
-def test_without_an_engine_it_is_said_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_an_engine_it_is_said_what_to_do() -> None:
     with pytest.raises(PartMissing, match=r"does not answer.*ipai-harness engine start"):
         engine.client("unix:///nowhere.sock")
-    monkeypatch.setenv(provider.VARIABLE, "podman")
-    with pytest.raises(HarnessError, match="use native, docker, auto"):
-        provider.default()
 
 
 def test_auto_says_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,12 @@ def session(stack: Stack, database: str | None = None) -> OdooSession:
     return OdooSession(env["odoo_url"], database or env["odoo_db"], env["odoo_login"], env["odoo_password"])
 
 
+def listening() -> set[tuple[str, int]]:
+    """Each address and port on which something of this machine listens."""
+    found = psutil.net_connections("tcp")
+    return {tuple(each.laddr) for each in found if each.laddr and each.status == psutil.CONN_LISTEN}
+
+
 def port_of(part: Part) -> int:
     address = str(part.address)
     return urlsplit(address if "//" in address else f"//{address}").port or 0
@@ -99,12 +105,7 @@ def test_the_environment_leads_to_everything(stack: Stack) -> None:
 def test_nothing_listens_on_other_addresses_than_loopback(stack: Stack) -> None:
     ports = {port_of(stack.parts[name]) for name in LISTENING}
     assert len(ports) == len(LISTENING)
-    open_on = {
-        (connection.laddr.ip, connection.laddr.port)
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr.port in ports
-    }
-    assert open_on == {("127.0.0.1", port) for port in ports}
+    assert {(ip, port) for ip, port in listening() if port in ports} == {("127.0.0.1", port) for port in ports}
 
 
 def test_no_secret_is_on_a_command_line(stack: Stack) -> None:
@@ -345,18 +346,13 @@ def test_down_leaves_nothing(request: pytest.FixtureRequest) -> None:
     assert not stack.down()
     assert not run.exists()
     assert not any(_runs(pid) for pid in pids)
-    assert not [connection for connection in psutil.net_connections("tcp") if _listens(connection, ports)]
+    assert not {port for _, port in listening()} & ports
     with pytest.raises(StackNotRunning):
         provider.attach(stack.name)
 
 
 def _runs(pid: int | None) -> bool:
     return psutil.pid_exists(pid or 0) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-
-
-def _listens(connection: object, ports: set[int]) -> bool:
-    local = getattr(connection, "laddr", None)
-    return bool(local) and getattr(connection, "status", "") == psutil.CONN_LISTEN and local.port in ports
 
 
 def test_a_start_that_fails_says_which_part_and_leaves_nothing(request: pytest.FixtureRequest, tmp_path: Path) -> None:

@@ -82,7 +82,8 @@ def reap(client: Any) -> list[str]:
 
     gone = []
     for name in dead():
-        DockerStack(name).down()
+        with engine.unchanged():  # it may be gone with an engine of its own
+            DockerStack(name).down()
         gone.append(name)
     mine = {"label": f"{HOME}={home()}"}
     found = [*client.containers.list(all=True, filters=mine, ignore_removed=True)]

@@ -64,6 +64,16 @@ def use(address: str) -> None:
     _used[:] = [address]
 
 
+@contextmanager
+def unchanged() -> Iterator[None]:
+    """What the block uses is not used after it."""
+    before = list(_used)
+    try:
+        yield
+    finally:
+        _used[:] = before
+
+
 def client(address: str | None = None) -> Any:
     """A client of the engine, which has answered. Raises PartMissing."""
     address = address or url()
