@@ -249,8 +249,7 @@ def _demonstrate(options: argparse.Namespace) -> demo.Outcome:
     if options.name:
         return demo.play(provider.attach(options.name).env(), say.print)
     with Progress() as progress:
-        kind = provider.choose(options.provider or provider.default())[0]
-        stack = provider.make(kind, f"demo-{os.getpid()}", progress=progress).up()
+        stack = provider.make(_kind(options, progress), f"demo-{os.getpid()}", progress=progress).up()
     try:
         say.print(f"Odoo CE 19 on {stack.odoo_db.what}, Supabase on {stack.supabase_db.what}, {stack.functions.what}")
         return demo.play(stack.env(), say.print)

@@ -74,7 +74,8 @@ def harness(environment: Mapping[str, str], *arguments: str, code: int = 0) -> s
 
 
 def of(name: str) -> list[Any]:
-    return list(engine.client().containers.list(all=True, filters={"label": f"{leftovers.STACK}={name}"}))
+    label = {"label": f"{leftovers.STACK}={name}"}
+    return list(engine.client().containers.list(all=True, filters=label, ignore_removed=True))
 
 
 # --- what it is made of

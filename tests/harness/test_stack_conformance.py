@@ -59,7 +59,7 @@ def session(stack: Stack, database: str | None = None) -> OdooSession:
 def listening() -> set[tuple[str, int]]:
     """Each address and port on which something of this machine listens."""
     found = psutil.net_connections("tcp")
-    return {tuple(each.laddr) for each in found if each.laddr and each.status == psutil.CONN_LISTEN}
+    return {(each.laddr[0], each.laddr[1]) for each in found if each.laddr and each.status == psutil.CONN_LISTEN}
 
 
 def port_of(part: Part) -> int:

@@ -1,0 +1,31 @@
+"""What `.ci/docker` makes of a machine on which the Docker stack cannot run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ipai_harness.stack import paths
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize(("on_ci", "code", "fate"), [("true", 1, "a failure on CI"), ("", 0, "NOTHING WAS TESTED")])
+def test_it_is_loud_and_on_ci_a_failure(tmp_path: Path, on_ci: str, code: int, fate: str) -> None:
+    here = ":".join([str(paths.library().parent), str(Path(paths.__file__).resolve().parents[2])])
+    env = {
+        **os.environ, "CI": on_ci, "DOCKER_HOST": f"unix://{tmp_path}/nothing.sock", "XDG_STATE_HOME": str(tmp_path),
+        "PYTHONPATH": here,
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, ROOT / ".ci" / "docker"], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code
+    assert "The Docker stack cannot run here" in done.stderr
+    assert fate in done.stderr
+    assert "does not answer" in done.stderr, "the reason is said before"
+    assert "get the images  (exit code 1)" in done.stdout
