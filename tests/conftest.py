@@ -16,6 +16,14 @@ from ipai_harness.stack.postgres import Cluster, find
 PASSWORD = "loopback-only"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--provider docker`: the tests of the whole stack run on that kind of stack."""
+    parser.addoption(
+        "--provider", choices=("native", "docker"), default=os.environ.get("IPAI_HARNESS_PROVIDER") or "native",
+        help="what the stack of the end-to-end tests runs on (default: IPAI_HARNESS_PROVIDER, or native)",
+    )  # fmt: skip
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """One server; as root it runs as another user, who must be able to enter its directory."""

@@ -245,7 +245,7 @@ def test_the_tox_environments_that_are_named_exist(path: str) -> None:
 
 def test_a_wrong_tox_environment_is_found() -> None:
     environments = tox_environments(text_of("tox.ini"))
-    assert {"lint", "types", "py310", "py313", "e2e", "demo", "package"} <= environments
+    assert {"lint", "types", "py310", "py313", "e2e", "docker", "demo", "package"} <= environments
     assert tox_environments_named("python3 -m tox -e lint,fly") - environments == {"fly"}
     workflow = text_of(".github/workflows/ci.yml").replace('"3.13"', '"3.99"')
     assert tox_environments_named(workflow) - environments == {"py399"}

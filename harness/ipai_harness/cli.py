@@ -9,8 +9,7 @@ import shlex
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -23,10 +22,9 @@ from ipai_harness.audit import command as audit
 from ipai_harness.bench import command as bench
 from ipai_harness.conform import command as conform
 from ipai_harness.drift import command as drift
-from ipai_harness.errors import StackNotRunning
-from ipai_harness.stack import native, state, template
-from ipai_harness.stack.native import NativeStack
-from ipai_harness.stack.process import tail
+from ipai_harness.errors import HarnessError, StackNotRunning
+from ipai_harness.stack import docker_command, images, provider, state, template
+from ipai_harness.stack.handle import PARTS, Part, Stack
 from ipai_harness.stack.progress import Progress
 
 OK, FAILED, USAGE, NOT_RUNNING, INTERRUPTED = 0, 1, 2, 3, 130
@@ -48,6 +46,7 @@ examples:
   psql "$IPAI_HARNESS_SUPABASE_DSN"        … and use them
   ipai-harness logs odoo --follow          watch Odoo's log
   ipai-harness up --name two               a second stack beside the first
+  ipai-harness up --provider docker        the same in containers; see ipai-harness images and engine
   ipai-harness down --all                  stop and remove everything
 
 """
@@ -59,7 +58,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="ipai-harness",
         description="Starts a real Odoo CE 19, PostgreSQL for it and for Supabase's side, the Edge Functions and the "
-        "relay, without Docker.",
+        "relay: as processes of this machine, or in Docker.",
         epilog=EXAMPLES + EXIT_CODES,
         formatter_class=raw,
     )
@@ -71,8 +70,15 @@ def parser() -> argparse.ArgumentParser:
     as_json = argparse.ArgumentParser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="print JSON, and nothing else, on standard output")
 
+    provided = argparse.ArgumentParser(add_help=False)
+    provided.add_argument(
+        "--provider", choices=provider.PROVIDERS,
+        help="native: processes of this machine; docker: containers; auto: the first that runs here, and says why "
+        f"(default: {provider.VARIABLE}, or native)",
+    )  # fmt: skip
+
     show = commands.add_parser(
-        "demo", parents=[as_json], help="the main job, shown on a stack of its own", epilog=EXIT_CODES,
+        "demo", parents=[provided, as_json], help="the main job, shown on a stack of its own", epilog=EXIT_CODES,
         formatter_class=raw,
         description="Starts a stack, does in a real Odoo what users do, and shows each event's way from the record\n"
         "to completed, with the time of every hop; also an act that is rolled back, which must not arrive.\n"
@@ -83,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_demo)
 
     up = commands.add_parser(
-        "up", parents=[named, as_json], help="start a stack", formatter_class=raw, epilog=EXIT_CODES,
+        "up", parents=[named, provided, as_json], help="start a stack", formatter_class=raw, epilog=EXIT_CODES,
         description="Starts a stack and returns when every part is healthy. Does nothing when it runs already.\n"
         "Where Odoo comes from: IPAI_HARNESS_ODOO_PATH (a checkout), IPAI_HARNESS_ODOO_DEB (a package file), or\n"
         "Debian's package from the mirror that apt uses here, or from IPAI_HARNESS_DEBIAN_MIRROR. It is fetched once.",
@@ -97,7 +103,13 @@ def parser() -> argparse.ArgumentParser:
         "--relay", choices=("process", "inline", "off"), default="process", help="who delivers (default: process)"
     )
     up.add_argument("--workers", type=int, default=0, help="Odoo worker processes; 0 = threads (default)")
-    up.add_argument("--python", help="the interpreter to run Odoo on (default: the one that runs this command)")
+    up.add_argument(
+        "--python", help="(native) the interpreter to run Odoo on (default: the one that runs this command)"
+    )
+    up.add_argument(
+        "--image", action="append", default=[], metavar="ROLE=IMAGE",
+        help=f"(docker) another image for a role: {', '.join(images.ROLES)}; may be given several times",
+    )  # fmt: skip
     up.set_defaults(run=_up)
 
     status = commands.add_parser(
@@ -117,7 +129,7 @@ def parser() -> argparse.ArgumentParser:
         "logs", parents=[named], help="the parts' logs", epilog=EXIT_CODES, formatter_class=raw,
         description="Prints the end of the logs: of one part, or of all.",
     )  # fmt: skip
-    logs.add_argument("part", nargs="?", choices=native.PARTS, help="which part (default: all)")
+    logs.add_argument("part", nargs="?", choices=PARTS, help="which part (default: all)")
     logs.add_argument("-n", "--lines", type=int, default=50, help="how many lines of each (default: 50)")
     logs.add_argument("-f", "--follow", action="store_true", help="go on printing what is written, until Ctrl-C")
     logs.set_defaults(run=_logs)
@@ -131,6 +143,7 @@ def parser() -> argparse.ArgumentParser:
     down.add_argument("--all", action="store_true", help="every stack of this user")
     down.set_defaults(run=_down)
 
+    docker_command.add(commands, as_json, EXIT_CODES)
     audit.add(commands, as_json)
     conform.add(commands, as_json)
     verify.add(commands, as_json)
@@ -173,13 +186,16 @@ def _up(options: argparse.Namespace) -> int:
     already = state.file(options.name).exists()
     started = time.monotonic()
     with Progress() as progress:
-        stack = NativeStack(
+        kind = _kind(options, progress)
+        own: dict[str, object] = {"python": options.python} if kind == "native" else {"images": _named(options.image)}
+        stack = provider.make(
+            kind,
             options.name,
+            progress=progress,
             modules=[name.strip() for name in options.modules.split(",") if name.strip()],
             relay_mode=options.relay,
             workers=options.workers,
-            python=options.python,
-            progress=progress,
+            **own,
         ).up()
     if options.json:
         print(json.dumps({"name": stack.name, "env": stack.env()}))
@@ -196,6 +212,30 @@ def _up(options: argparse.Namespace) -> int:
         highlight=False,
     )
     return OK
+
+
+def _kind(options: argparse.Namespace, progress: Progress) -> str:
+    """native or docker: as asked for, or as the stack of that name is already."""
+    name = getattr(options, "name", None)
+    if options.provider is None and name and state.file(name).exists():
+        return provider.of(name)
+    asked = options.provider or provider.default()
+    kind, why = provider.choose(asked)
+    if name and state.file(name).exists() and provider.of(name) != kind:
+        raise HarnessError(
+            f"the stack {name!r} is a {provider.of(name)} one: take it down first, or use another --name"
+        )
+    if asked == "auto":
+        progress.say(f"provider: {kind}, because {why}")
+    return kind
+
+
+def _named(pairs: Sequence[str]) -> dict[str, str]:
+    named = dict(pair.partition("=")[::2] for pair in pairs)
+    for role, image in named.items():
+        if role not in images.ROLES or not image:
+            raise HarnessError(f"--image {role}={image}: give ROLE=IMAGE; roles: {', '.join(images.ROLES)}")
+    return named
 
 
 def _demo(options: argparse.Namespace) -> int:
@@ -215,11 +255,11 @@ def _demo(options: argparse.Namespace) -> int:
 def _demonstrate(options: argparse.Namespace) -> demo.Outcome:
     say = Console(stderr=True, highlight=False, markup=False)
     if options.name:
-        return demo.play(NativeStack.attach(options.name).env(), say.print)
+        return demo.play(provider.attach(options.name).env(), say.print)
     with Progress() as progress:
-        stack = NativeStack(f"demo-{os.getpid()}", progress=progress).up()
+        stack = provider.make(_kind(options, progress), f"demo-{os.getpid()}", progress=progress).up()
     try:
-        say.print(f"Odoo CE 19 on {stack.odoo_db.installation}, Supabase on {stack.supabase_db.installation}, Deno")
+        say.print(f"Odoo CE 19 on {stack.odoo_db.what}, Supabase on {stack.supabase_db.what}, {stack.functions.what}")
         return demo.play(stack.env(), say.print)
     finally:
         if options.keep:
@@ -228,32 +268,18 @@ def _demonstrate(options: argparse.Namespace) -> demo.Outcome:
             stack.down()
 
 
-def _rows(stack: NativeStack) -> list[dict[str, object]]:
+def _rows(stack: Stack) -> list[dict[str, object]]:
     sick = stack.unhealthy()
-    where = {
-        "odoo": stack.odoo.url,
-        "functions": stack.functions.url,
-        "odoo_db": f"127.0.0.1:{stack.odoo_db.port}",
-        "supabase_db": f"127.0.0.1:{stack.supabase_db.port}",
-    }
-    what = {
-        "odoo": "Odoo CE 19, " + ("threads" if stack.workers == 0 else f"{stack.workers} workers"),
-        "odoo_db": str(stack.odoo_db.installation),
-        "supabase_db": str(stack.supabase_db.installation),
-        "functions": "Deno",
-        "relay": "python -m ipai_bridge relay",
-        "sweep": "in place of pg_cron",
-    }
     return [
         {
-            "part": name, "what": what[name], "address": where.get(name), "pid": process.pid,
-            "healthy": name not in sick, "log": str(process.log),
+            "part": name, "what": part.what, "address": part.address, "pid": part.pid, "healthy": name not in sick,
+            "log": str(part.log),
         }
-        for name, process in stack.processes().items()
+        for name, part in stack.parts.items()
     ]  # fmt: skip
 
 
-def _table(stack: NativeStack) -> Table:
+def _table(stack: Stack) -> Table:
     table = Table(box=None)
     for title in ("part", "what", "address", "pid", "state"):
         table.add_column(title)
@@ -264,18 +290,18 @@ def _table(stack: NativeStack) -> Table:
 
 
 def _status(options: argparse.Namespace) -> int:
-    stack = NativeStack.attach(options.name)
+    stack = provider.attach(options.name)
     rows = _rows(stack)
     healthy = all(row["healthy"] for row in rows)
     if options.json:
-        print(json.dumps({"name": stack.name, "healthy": healthy, "parts": rows}))
+        print(json.dumps({"name": stack.name, "provider": stack.provider, "healthy": healthy, "parts": rows}))
     else:
         Console().print(_table(stack))
     return OK if healthy else NOT_RUNNING
 
 
 def _env(options: argparse.Namespace) -> int:
-    values = NativeStack.attach(options.name).env()
+    values = provider.attach(options.name).env()
     if options.json:
         print(json.dumps(values))
         return OK
@@ -289,34 +315,32 @@ def _env(options: argparse.Namespace) -> int:
 
 
 def _logs(options: argparse.Namespace) -> int:
-    stack = NativeStack.attach(options.name)
-    logs = {name: process.log for name, process in stack.processes().items() if options.part in (None, name)}
+    stack = provider.attach(options.name)
+    parts = {name: part for name, part in stack.parts.items() if options.part in (None, name)}
     prefix = options.part is None
-    for name, log in logs.items():
-        for line in tail(log, options.lines).splitlines():
+    positions: dict[str, int] = {}
+    for name, part in parts.items():
+        text, positions[name] = part.read_log()
+        for line in text.splitlines()[-options.lines :] if options.lines > 0 else ():
             print(f"{name}: {line}" if prefix else line)
     if options.follow:
-        _follow(logs, prefix=prefix)
+        _follow(stack.name, parts, positions, prefix=prefix)
     return OK
 
 
-def _follow(logs: dict[str, Path], *, prefix: bool) -> None:
-    files = {name: log.open(errors="replace") for name, log in logs.items() if log.exists()}
-    try:
-        for file in files.values():
-            file.seek(0, 2)
-        while any(log.exists() for log in logs.values()):  # until `down`
-            for name, file in files.items():
-                for line in file:
-                    print(f"{name}: {line}" if prefix else line, end="", flush=True)
-            time.sleep(0.2)
-    finally:
-        for file in files.values():
-            file.close()
+def _follow(name: str, parts: Mapping[str, Part], positions: dict[str, int], *, prefix: bool) -> None:
+    rest = dict.fromkeys(parts, "")
+    while state.file(name).exists():  # until `down`
+        for part_name, part in parts.items():
+            text, positions[part_name] = part.read_log(positions[part_name])
+            *lines, rest[part_name] = (rest[part_name] + text).split("\n")
+            for line in lines:
+                print(f"{part_name}: {line}" if prefix else line, flush=True)
+        time.sleep(0.2)
 
 
 def _down(options: argparse.Namespace) -> int:
-    gone = native.down_all() if options.all else ([options.name] if NativeStack(options.name).down() else [])
+    gone = provider.down_all() if options.all else ([options.name] if provider.down(options.name) else [])
     said = ", ".join(gone) if gone else ("no stack runs" if options.all else f"no stack named {options.name!r} runs")
     print(f"stopped and removed: {said}" if gone else said, file=sys.stderr)
     return OK

@@ -1,4 +1,4 @@
-"""One native stack for the whole session: real Odoo, two PostgreSQL, the Edge Function, the relay."""
+"""One stack for the whole session, native or in Docker: real Odoo, two PostgreSQL, the Edge Function, the relay."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from contextlib import closing
 import pytest
 
 from ipai_harness.drive.odoo import OdooSession
-from ipai_harness.stack.native import NativeStack
+from ipai_harness.stack import provider
+from ipai_harness.stack.handle import Stack
 from tests.e2e.drifting import Drift
 from tests.e2e.scene import Scene
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[NativeStack]:
-    with NativeStack() as stack:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack]:
+    with provider.make(request.config.getoption("--provider")) as stack:
         yield stack
 
 
 @pytest.fixture(scope="session")
-def odoo(stack: NativeStack) -> OdooSession:
+def odoo(stack: Stack) -> OdooSession:
     env = stack.env()
     return OdooSession(env["odoo_url"], env["odoo_db"], env["odoo_login"], env["odoo_password"])
 
 
 @pytest.fixture
-def scene(stack: NativeStack, odoo: OdooSession) -> Iterator[Scene]:
+def scene(stack: Stack, odoo: OdooSession) -> Iterator[Scene]:
     """The stack with every part running before and after the test."""
     scene = Scene(stack, odoo)
     yield scene

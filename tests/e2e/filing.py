@@ -70,7 +70,7 @@ class Documents:
     @property
     def puts(self) -> int:
         """How often anything was uploaded by a signed URL, as the gateway's log says."""
-        return self.scene.stack.functions.process.log.read_text().count(PUT)
+        return self.scene.stack.functions.log_text().count(PUT)
 
     def storage(self, bearer: str | None = None) -> SyncStorageClient:
         key = bearer or self.env["service_role_key"]

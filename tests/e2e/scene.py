@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import odoorpc.error
@@ -13,16 +12,13 @@ import psycopg2
 
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.observe.outcomes import Journey, eventually, journeys
-from ipai_harness.stack.functions import Functions
-from ipai_harness.stack.native import NativeStack
-from ipai_harness.stack.process import Process
-from ipai_harness.stack.relay import Daemon
+from ipai_harness.stack.handle import Part, Stack
 
 
 class Scene:
     """One test on the shared stack. It sees only events of its own partners."""
 
-    def __init__(self, stack: NativeStack, odoo: OdooSession) -> None:
+    def __init__(self, stack: Stack, odoo: OdooSession) -> None:
         self.stack = stack
         self.odoo = odoo
         self.env = stack.env()
@@ -85,7 +81,8 @@ class Scene:
     @contextmanager
     def relay_with(self, **settings: str) -> Iterator[None]:
         """The relay restarted with other settings, such as `url` or `lease`."""
-        with self._restarted(self.relay, {f"IPAI_BRIDGE_{name.upper()}": value for name, value in settings.items()}):
+        changes = {f"IPAI_BRIDGE_{name.upper()}": value for name, value in settings.items()}
+        with self._restarted(self.relay, {**changes}):
             yield
 
     @contextmanager
@@ -95,45 +92,40 @@ class Scene:
             yield
 
     @contextmanager
-    def _restarted(self, part: Daemon | Functions, changes: dict[str, str]) -> Iterator[None]:
-        before = dict(part.process.env)
-        part.process.env |= changes
-        if "IPAI_BRIDGE_SECRET" in changes:
-            part.process.env.pop("IPAI_BRIDGE_SECRET_FILE", None)
+    def _restarted(self, part: Part, changes: dict[str, str | None]) -> Iterator[None]:
+        before = part.environment
+        if "IPAI_BRIDGE_SECRET" in changes and "IPAI_BRIDGE_SECRET_FILE" in before:
+            changes = {**changes, "IPAI_BRIDGE_SECRET_FILE": None}
+        part.change_environment(changes)
         part.restart()
         try:
             yield
-            assert part.process.alive, part.process.tail()
+            assert part.alive, part.log_text()
         finally:
-            part.process.env = before
+            part.change_environment({name: before.get(name) for name in changes})
             part.restart()
 
     @contextmanager
     def second_relay(self) -> Iterator[None]:
-        """One more relay process on the same outbox."""
-        first = self.relay.process
-        log = first.log.with_name("relay-2.log")
-        second = Daemon(Process("relay-2", list(first.argv), dict(first.env), first.cwd, log))
-        second.start()
-        try:
+        """One more relay on the same outbox."""
+        with self.relay.twin("relay-2"):
             yield
-        finally:
-            second.stop()
 
     @property
-    def relay(self) -> Daemon:
-        """The stack's relay process."""
+    def relay(self) -> Part:
+        """The stack's relay."""
         assert self.stack.relay is not None
         return self.stack.relay
 
-    def logs(self) -> list[Path]:
-        """Every log of the stack."""
-        return sorted(self.stack.run.glob("*.log"))
+    def logs(self) -> dict[str, str]:
+        """What every part has printed, also those that are gone."""
+        kept = {log.name: log.read_text(errors="replace") for log in self.stack.run.glob("*.log")}
+        return kept | {name: part.log_text() for name, part in self.stack.parts.items()}
 
     def mend(self) -> None:
         """Start whatever the test stopped."""
         for part in self.stack.parts.values():
-            if not part.process.alive:
+            if not part.alive:
                 part.start()
 
 

@@ -253,14 +253,11 @@ for _ in range(2):
 
 
 def test_the_same_from_inside_odoo(catalog: Catalog) -> None:
-    env, odoo = catalog.env, catalog.scene.stack.odoo.process
+    env = catalog.env
     script = INSIDE.format(url=env["functions_url"], secret=env["secret"], instance=catalog.instance)
-    done = subprocess.run(
-        [*odoo.argv[:2], "shell", *odoo.argv[2:], "-d", env["odoo_db"], "--no-http", "--shell-interface=python"],
-        input=script, env=odoo.env, cwd=odoo.cwd, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    said = [line.partition("REPORT ")[2] for line in done.stdout.splitlines() if "REPORT" in line]
-    assert said == ["success True 0 0", "success False 0 0"], done.stdout[-2000:] + done.stderr[-2000:]
+    done = catalog.scene.stack.odoo.shell(script)
+    said = [line.partition("REPORT ")[2] for line in done.splitlines() if "REPORT" in line]
+    assert said == ["success True 0 0", "success False 0 0"], done[-2000:]
     catalog.assert_equal()
     # The way in makes no difference.
     report = catalog.sync()

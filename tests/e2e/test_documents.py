@@ -158,7 +158,7 @@ def test_a_gateway_that_dies_within_an_upload(documents: Documents) -> None:
 
     class Dying(Uploader):
         def put(self, path: str, signed: str, content: bytes, mimetype: str) -> None:
-            functions.process.kill()
+            functions.kill()
             functions.start()
             super().put(path, signed, content, mimetype)
 
@@ -287,14 +287,11 @@ print("REPORTS", json.dumps([[report.status, report.mode, report.more["uploads"]
 def test_the_same_from_inside_odoo(documents: Documents) -> None:
     for number in range(5):
         documents.attach(documents.named(str(number)), content(f"{documents.mark} {number}"))
-    env, odoo = documents.env, documents.scene.stack.odoo.process
+    env = documents.env
     script = INSIDE.format(url=env["functions_url"], secret=env["secret"], instance=documents.instance)
-    done = subprocess.run(
-        [*odoo.argv[:2], "shell", *odoo.argv[2:], "-d", env["odoo_db"], "--no-http", "--shell-interface=python"],
-        input=script, env=odoo.env, cwd=odoo.cwd, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    said = [line for line in done.stdout.splitlines() if "REPORTS" in line]
-    assert said, done.stdout[-2000:] + done.stderr[-2000:]
+    done = documents.scene.stack.odoo.shell(script)
+    said = [line for line in done.splitlines() if "REPORTS" in line]
+    assert said, done[-2000:]
     assert json.loads(said[0].partition("REPORTS ")[2]) == [["success", "full", 5], ["success", "increment", 0]]
     documents.assert_equal()
 
@@ -322,12 +319,12 @@ def test_nothing_secret_is_said(documents: Documents, environment: dict[str, str
     documents.attach(documents.named("one"), content("one"))
     done = command(environment)
     assert (done.returncode, done.stderr) == (0, "")
-    logs = "".join(path.read_text(errors="replace") for path in documents.scene.logs())
+    logs = "".join(documents.scene.logs().values())
     for name in ("service_role_key", "jwt_secret", "secret", "odoo_password"):
         assert documents.env[name] not in done.stdout + logs
-    assert "token=" not in documents.scene.stack.functions.process.log.read_text()
+    assert "token=" not in documents.scene.stack.functions.log_text()
     # Odoo holds no key of the platform.
-    assert documents.env["service_role_key"] not in " ".join(documents.scene.stack.odoo.process.env.values())
+    assert documents.env["service_role_key"] not in " ".join(documents.scene.stack.odoo.environment.values())
     assert documents.env["service_role_key"] not in documents.scene.stack.odoo.config.read_text()
 
 

@@ -14,18 +14,6 @@ from tests.e2e.scene import Scene
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 
-def shell(scene: Scene, code: str) -> str:
-    """Run Python code in `odoo shell` on the stack's database, in Odoo's own environment; what it printed."""
-    process = scene.stack.odoo.process
-    python, launcher, *options = process.argv
-    done = subprocess.run(
-        [python, launcher, "shell", *options, "-d", scene.env["odoo_db"], "--no-http", "--shell-interface", "python"],
-        input=code, env=process.env, cwd=process.cwd, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_emit_from_python_code_in_odoo(scene: Scene) -> None:
     code = f"""
 import ipai_bridge
@@ -41,7 +29,7 @@ except ValueError:
     pass
 env.cr.commit()
 """
-    printed = shell(scene, code)
+    printed = scene.stack.odoo.shell(code)
     arrived = scene.until_completed(2)
     assert arrived[0].idempotency_key in printed
     assert arrived[0].received == {"name": "Azure Interior", "is_company": False, "credit_limit": 0.0}
@@ -60,7 +48,7 @@ statements = env.cr.sql_log_count - before
 print("statements", statements)
 env.cr.rollback()
 """
-    [line] = [line for line in shell(scene, code).splitlines() if "statements" in line]
+    [line] = [line for line in scene.stack.odoo.shell(code).splitlines() if "statements" in line]
     # One INSERT; the reads are Odoo's own prefetching, by batches and not by records.
     assert int(line.split()[-1]) <= 8
 

@@ -16,7 +16,7 @@ import pytest
 from ipai_harness import demo
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.observe.outcomes import broken_laws
-from ipai_harness.stack.native import NativeStack
+from ipai_harness.stack.handle import Stack
 from tests.e2e.scene import Scene, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -25,9 +25,9 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 
 
 @contextmanager
-def proxy(functions_url: str, passed_on: Callable[[Answer], None]) -> Iterator[str]:
+def proxy(scene: Scene, passed_on: Callable[[Answer], None]) -> Iterator[str]:
     """A functions URL before the real one; `passed_on` runs when the receiver has answered, before the relay hears."""
-    target = urlsplit(functions_url)
+    target = urlsplit(scene.env["functions_url"])
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -57,18 +57,19 @@ def proxy(functions_url: str, passed_on: Callable[[Answer], None]) -> Iterator[s
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # the relay was killed while it waited: that is the point
 
-    server = Server(("127.0.0.1", 0), Handler)
+    server = Server((scene.stack.listen_on, 0), Handler)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}{target.path}"
+        with scene.stack.reach(server.server_address[1]) as port:
+            yield f"http://127.0.0.1:{port}{target.path}"
     finally:
         server.shutdown()
         thread.join()
         server.server_close()
 
 
-def test_the_main_job(stack: NativeStack) -> None:
+def test_the_main_job(stack: Stack) -> None:
     outcome = demo.play(stack.env(), print)
     assert outcome.problems == []
     assert len(outcome.journeys) == 7
@@ -85,7 +86,7 @@ def test_a_relay_killed_between_the_answer_and_settling_sends_again_and_nothing_
             killed.append(answer)
             scene.relay.kill()
 
-    with proxy(scene.env["functions_url"], kill_once) as url, scene.relay_with(url=url, http_timeout="5s", lease="8s"):
+    with proxy(scene, kill_once) as url, scene.relay_with(url=url, http_timeout="5s", lease="8s"):
         scene.emit()
         wait_for(lambda: killed, "the relay was killed")
         assert killed[0][0] == 200
@@ -185,7 +186,7 @@ record.write({"comment": "raced"})
 """
     action = scene.action(code)
     failures = []
-    log_before = scene.stack.odoo.process.log.stat().st_size
+    _, log_before = scene.stack.odoo.read_log()
 
     def user() -> None:
         try:
@@ -204,9 +205,8 @@ record.write({"comment": "raced"})
     scene.odoo_sql("update res_partner set color = 7 where id = %s", scene.partner)
     thread.join()
     assert failures == []
-    with scene.stack.odoo.process.log.open() as log:
-        log.seek(log_before)
-        assert "SERIALIZATION_FAILURE" in log.read().upper().replace(" ", "_"), "Odoo did not retry: nothing was tested"
+    said, _ = scene.stack.odoo.read_log(log_before)
+    assert "SERIALIZATION_FAILURE" in said.upper().replace(" ", "_"), "Odoo did not retry: nothing was tested"
     [arrived] = scene.until_completed(1)
     assert arrived.received == {"seen": 7}
     assert scene.odoo.read("res.partner", scene.partner, ["color"])["color"] == 7
@@ -239,7 +239,7 @@ def test_a_receiver_that_hangs_costs_the_user_nothing(scene: Scene) -> None:
     def hang(answer: Answer) -> None:
         release.wait(20)
 
-    with proxy(scene.env["functions_url"], hang) as url, scene.relay_with(url=url):
+    with proxy(scene, hang) as url, scene.relay_with(url=url):
         scene.emit(number=0)
         wait_for(lambda: scene.seen()[0].webhook_status, "the receiver has the first one, and hangs")
         started = time.monotonic()
@@ -299,8 +299,7 @@ def test_no_log_and_no_row_holds_a_secret(scene: Scene, odoo: OdooSession) -> No
     hidden = [secret, secret.removeprefix("whsec_"), scene.env["odoo_password"]]
     logs = scene.logs()
     assert len(logs) >= 5
-    for log in logs:
-        text = log.read_text(errors="replace")
+    for log, text in logs.items():
         assert not any(word in text for word in hidden), log
     rows = scene.odoo_sql("select string_agg(coalesce(last_error, '') || payload::text, ' ') from ipai_bridge.outbox")
     events = scene.supabase_sql("select string_agg(e::text, ' ') from odoo.webhook_events as e")

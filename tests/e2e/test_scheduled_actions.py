@@ -94,7 +94,7 @@ def test_odoos_cron_runs_the_syncs(scene: Scene, crons: Crons, syncs: Syncs) -> 
 def test_a_sync_that_cannot_be_done_is_a_failure_of_the_scheduled_action(scene: Scene, crons: Crons) -> None:
     state = crons.until_run(crons.due('ipai_bridge.sync(env, "nothing")'))
     assert state["failure_count"] == 1
-    log = scene.stack.odoo.process.log.read_text()
+    log = scene.stack.odoo.log_text()
     assert "there is no sync 'nothing': name one of catalog, " in log
     assert scene.env["secret"] not in log
 

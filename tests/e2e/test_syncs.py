@@ -194,15 +194,12 @@ print("REPORTS", json.dumps([[report.status, report.mode] for report in reports]
 
 
 def test_the_same_from_inside_odoo(syncs: Syncs) -> None:
-    env, odoo = syncs.scene.env, syncs.scene.stack.odoo.process
+    env = syncs.scene.env
     syncs.odoo.write("project.project", project(syncs.odoo, "Archived before"), {"active": False})
     script = INSIDE.format(url=env["functions_url"], secret=env["secret"], instance=syncs.instance)
-    done = subprocess.run(
-        [*odoo.argv[:2], "shell", *odoo.argv[2:], "-d", env["odoo_db"], "--no-http", "--shell-interface=python"],
-        input=script, env=odoo.env, cwd=odoo.cwd, capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    said = [line for line in done.stdout.splitlines() if "REPORTS" in line]
-    assert said, done.stdout[-2000:] + done.stderr[-2000:]
+    done = syncs.scene.stack.odoo.shell(script)
+    said = [line for line in done.splitlines() if "REPORTS" in line]
+    assert said, done[-2000:]
     assert json.loads(said[0].partition("REPORTS ")[2]) == [
         ["success", "full"],
         ["success", "increment"],

@@ -42,9 +42,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_mirror_is_that_of_apts_own_sources(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert odoo_package._mirror("t") == "http://mirror.example/debian/"
+    assert odoo_package.mirror("t") == "http://mirror.example/debian/"
     monkeypatch.setenv("IPAI_HARNESS_DEBIAN_MIRROR", "http://mine.example/debian")
-    assert odoo_package._mirror("t") == "http://mine.example/debian"
+    assert odoo_package.mirror("t") == "http://mine.example/debian"
 
 
 def test_a_machine_without_apt_is_told_the_other_ways(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,7 +151,7 @@ def test_a_wrong_command_line_ends_with_2(environment: Mapping[str, str], argume
     assert "usage: ipai-harness" in harness(environment, *arguments, code=2)
 
 
-@pytest.mark.parametrize("command", ["up", "status", "env", "logs", "down"])
+@pytest.mark.parametrize("command", ["up", "status", "env", "logs", "down", "engine", "images"])
 def test_the_help_tells_the_exit_codes(environment: Mapping[str, str], command: str) -> None:
     (Path(environment["XDG_STATE_HOME"]) / "ipai-harness" / "stacks").mkdir(parents=True)
     assert "exit codes:" in harness(environment, command, "--help")

@@ -52,6 +52,7 @@ def test_the_wheel_holds_both_packages_the_addon_the_sql_and_the_supabase_projec
         "ipai_bridge/outbox/sqlite.sql",
         "ipai_bridge/addons/ipai_bridge/__manifest__.py",
         "ipai_harness/cli.py",
+        "ipai_harness/images/odoo/Dockerfile",
         "ipai_harness/stack/gateway.ts",
         "ipai_harness/stack/platform.sql",
         "ipai_harness/supabase/config.toml",

@@ -16,9 +16,9 @@ from ipai_bridge.secret import Secret
 from ipai_bridge.signing import verify
 from ipai_harness.evidence.masking import Mask
 
-__all__ = ["Scenario", "Step", "collect", "exchanges", "log_sizes"]
+__all__ = ["Scenario", "Step", "collect", "exchanges"]
 
-MAX_LOG = 40_000  # bytes of each log
+MAX_LOG = 40_000  # characters of each log
 MAX_ROWS = 200  # of each table
 Query = Callable[..., list[tuple[Any, ...]]]
 
@@ -72,31 +72,29 @@ class Scenario:
     logs: dict[str, str] = field(default_factory=dict)
 
 
-def log_sizes(logs: Mapping[str, Path]) -> dict[str, int]:
-    """Where each log ends now."""
-    return {name: log.stat().st_size if log.exists() else 0 for name, log in logs.items()}
-
-
 def collect(
     scenario: Scenario,
     *,
     odoo: Query,
     supabase: Query,
-    logs: Mapping[str, Path],
+    logs: Mapping[str, Callable[[int], tuple[str, int]]],
     since: Mapping[str, int],
     recorded: Path | None,
     secrets: Sequence[str],
     mask: Mask,
 ) -> None:
-    """Put into `scenario` what the databases, the logs and the recorder know of it, masked."""
+    """Put into `scenario` what the databases, the logs and the recorder know of it, masked.
+
+    `logs`: of each part, what it has printed since a position; `since`: where each was when the scenario began.
+    """
     for side, read in (("odoo", _odoo_rows(odoo, scenario)), ("supabase", _supabase_rows(supabase, scenario))):
         try:
             for table, rows in read:
                 scenario.rows[f"{side}: {table}"] = mask.value(rows)
         except Exception as error:  # noqa: BLE001 -- a database that is down is part of the evidence, not the end of it
             scenario.rows[f"{side}: could not be read"] = [mask.text(str(error))]
-    for name, log in logs.items():
-        scenario.logs[name] = mask.text(_slice(log, since.get(name, 0)))
+    for name, read in logs.items():
+        scenario.logs[name] = mask.text(_cut(read(since.get(name, 0))[0]))
     if recorded is not None:
         scenario.exchanges = [
             mask.value(exchange)
@@ -191,15 +189,8 @@ def _supabase_rows(query: Query, scenario: Scenario) -> Iterator[tuple[str, list
             yield f"{schema}.{table}", [json.loads(text) for (text,) in rows]
 
 
-def _slice(log: Path, start: int) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(start)
-            text = file.read(MAX_LOG + 1)
-    except OSError:
-        return ""
-    more = f"\n… (cut after {MAX_LOG:,} bytes)" if len(text) > MAX_LOG else ""
-    return text[:MAX_LOG].decode("utf-8", "replace") + more
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_LOG else f"{text[:MAX_LOG]}\n… (cut after {MAX_LOG:,} characters)"
 
 
 def _moment(seconds: float) -> str:

@@ -80,10 +80,19 @@ class Proxy:
         self._thread = threading.Thread(target=self._server.serve_forever, name="fault proxy", daemon=True)
 
     @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    @property
+    def path(self) -> str:
+        """The path of the functions URL."""
+        return self._upstream.path
+
+    @property
     def url(self) -> str:
-        """The functions URL to give to a sender."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}{self._upstream.path}"
+        """The functions URL to give to a sender on this machine."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
 
     def _pass_on(self, request: Request) -> Answer:
         answer = self._intercept(request)

@@ -115,7 +115,8 @@ def compose(plan: Plan, register: Callable[[str, Part], None], go: Callable[...,
             cluster.start()
             cluster.execute(f"ALTER ROLE {template.ROLE} PASSWORD %s", [odoo_password])
             shutil.copytree(base.filestore, plan.run / "template-filestore")
-            odoo_part.prepare(cluster, template.DATABASE, hashed.result(), base.filestore, store)
+            odoo_part.prepare(cluster, template.DATABASE, hashed.result())
+            shutil.copytree(base.filestore, store / template.DATABASE, dirs_exist_ok=True)
         return cluster
 
     def odoo(cluster: Future[Cluster]) -> None:

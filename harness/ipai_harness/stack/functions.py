@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,50 @@ def prefetch(project: Path, progress: Progress, token: str) -> None:
         )  # fmt: skip
 
 
+def health(port: int) -> dict[str, Any]:
+    """What the gateway on this port says of itself; {} when it does not answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", f"{PREFIX}/_health")
+        answer = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError):
+        return {}
+    finally:
+        connection.close()
+    return answer if isinstance(answer, dict) else {}
+
+
+def argv(
+    deno: str,
+    configuration: Sequence[str],
+    gateway: str,
+    project: str,
+    host: str,
+    port: int,
+    *,
+    storage: str,
+    exchanges: str | None = None,
+) -> list[str]:
+    """How the functions of a project are served; `configuration` names their configuration file, if there is one.
+
+    `storage`: the directory of the storage's bytes. `exchanges`: a file in which every exchange is recorded.
+    """
+    written = ",".join(filter(None, (storage, exchanges)))
+    return [
+        deno, "run", "--quiet", "--no-prompt", "--cached-only", *configuration, "--allow-net",
+        f"--allow-read={project},{storage}", f"--allow-write={written}", "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*",
+        gateway, "--project", project, "--port", str(port), "--host", host, "--storage", storage,
+        *(["--exchanges", exchanges] if exchanges else []),
+    ]  # fmt: skip
+
+
+def cache_environment(directory: str) -> dict[str, str]:
+    """What Deno is told to find what was fetched for it in `directory`."""
+    deno = {"DENO_DIR": directory, "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
+    registry = _npm_registry()  # its address is part of the cache's layout
+    return {**deno, "NPM_CONFIG_REGISTRY": registry} if registry else deno
+
+
 @dataclass
 class Functions(Run):
     """The functions of one Supabase project, served on one port."""
@@ -120,21 +164,22 @@ class Functions(Run):
         `exchanges`: a file in which every exchange is recorded, as evidence. Beside the functions, on the same port, is
         the storage: its bytes go to the directory `storage` of the run.
         """
-        storage = run / "storage"
-        argv = [
-            str(find_deno()), "run", "--quiet", "--no-prompt", "--cached-only", *_config(project), "--allow-net",
-            f"--allow-read={project},{storage}", f"--allow-write={storage}",
-            "--allow-env=SUPABASE_*,IPAI_BRIDGE_*,PG*", str(GATEWAY), "--project", str(project), "--port", str(port),
-            "--host", "127.0.0.1", "--storage", str(storage),
-        ]  # fmt: skip
-        if exchanges is not None:
-            argv[argv.index(str(GATEWAY)) : argv.index(str(GATEWAY))] = [f"--allow-write={exchanges}"]
-            argv += ["--exchanges", str(exchanges)]
-        deno = {"DENO_DIR": str(paths.cache() / "deno"), "DENO_NO_UPDATE_CHECK": "1", "NO_COLOR": "1"}
-        registry = _npm_registry()  # its address is part of the cache's layout
-        if registry:
-            deno["NPM_CONFIG_REGISTRY"] = registry
-        return cls(Process("functions", argv, {**env, **deno, **settings}, run, run / "functions.log"), port)
+        program = argv(
+            str(find_deno()), _config(project), str(GATEWAY), str(project), "127.0.0.1", port,
+            storage=str(run / "storage"), exchanges=None if exchanges is None else str(exchanges),
+        )  # fmt: skip
+        own = cache_environment(str(paths.cache() / "deno"))
+        return cls(Process("functions", program, {**env, **own, **settings}, run, run / "functions.log"), port)
+
+    @property
+    def what(self) -> str:
+        """What runs there, for people."""
+        return "Deno"
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return self.url
 
     @property
     def url(self) -> str:
@@ -157,15 +202,7 @@ class Functions(Run):
 
     def health(self) -> dict[str, Any]:
         """What the gateway says of itself; {} when it does not answer."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        try:
-            connection.request("GET", f"{PREFIX}/_health")
-            answer = json.loads(connection.getresponse().read())
-        except (OSError, http.client.HTTPException, ValueError):
-            return {}
-        finally:
-            connection.close()
-        return answer if isinstance(answer, dict) else {}
+        return health(self.port)
 
     def is_healthy(self) -> bool:
         """Whether all functions are loaded and served now."""

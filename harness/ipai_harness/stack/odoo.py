@@ -12,7 +12,7 @@ import hashlib
 import http.client
 import json
 import os
-import shutil
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,12 +21,15 @@ from typing import Any
 
 from ipai_harness.errors import PartFailed
 from ipai_harness.stack import paths, ports
+from ipai_harness.stack.handle import Database
 from ipai_harness.stack.odoo_package import OdooPackage
 from ipai_harness.stack.postgres import Cluster
 from ipai_harness.stack.process import POLL, Process, Run
 from ipai_harness.stack.template import ROLE
 
 START_TIMEOUT = 120.0  # seconds: the first start on a new machine compiles Odoo's source
+SHELL = ("--no-http", "--shell-interface", "python")
+SHELL_TIMEOUT = 120.0  # seconds
 ROUNDS = 600_000  # the least that Odoo accepts without hashing the password again at the first login
 
 
@@ -38,8 +41,8 @@ def password_hash(password: str) -> str:
     return f"$pbkdf2-sha512${ROUNDS}${encoded[0]}${encoded[1]}"
 
 
-def prepare(cluster: Cluster, database: str, hashed: str, filestore: Path, store: Path) -> None:
-    """Make a copy of the template ready to serve: the administrator's password, the jobs, the filestore."""
+def prepare(cluster: Database, database: str, hashed: str) -> None:
+    """Make a copy of the template ready to serve: the administrator's password, the jobs."""
     with cluster.cursor(database) as cursor:
         cursor.execute(
             # Without a later time every housekeeping job of a template that is a day old starts amid the first test.
@@ -49,7 +52,60 @@ def prepare(cluster: Cluster, database: str, hashed: str, filestore: Path, store
             "UPDATE res_users SET password = %s WHERE login = 'admin'",
             [hashed],
         )
-    shutil.copytree(filestore, store / database, dirs_exist_ok=True)
+
+
+def passes(port: int) -> bool:
+    """Whether the server on this port says that it is well."""
+    return _request(port, "GET", "/web/health", None).get("status") == "pass"
+
+
+def logs_in(port: int, database: str, password: str) -> bool:
+    """Whether the server on this port lets the administrator in."""
+    call = {"service": "common", "method": "login", "args": [database, "admin", password]}
+    answer = _request(port, "POST", "/jsonrpc", {"jsonrpc": "2.0", "method": "call", "id": 1, "params": call})
+    return isinstance(answer.get("result"), int) and answer["result"] is not False
+
+
+def _request(port: int, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    # http.client: no proxy, whatever the environment says. The first login waits for the registry.
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        payload = None if body is None else json.dumps(body)
+        connection.request(method, path, payload, {"content-type": "application/json"} if payload else {})
+        answer = json.loads(connection.getresponse().read())
+    finally:
+        connection.close()
+    return answer if isinstance(answer, dict) else {}
+
+
+def what(options: Mapping[str, str]) -> str:
+    """What runs there, for people."""
+    return "Odoo CE 19, " + ("threads" if options["workers"] == "0" else f"{options['workers']} workers")
+
+
+def settings(
+    *, data: str, db_port: int, db_password: str, database: str, port: int, workers: int, interface: str = "127.0.0.1"
+) -> dict[str, str]:
+    """Section [options] of odoo.conf, but for where the addons are."""
+    return {
+        "data_dir": data, "db_host": "127.0.0.1", "db_port": str(db_port), "db_user": ROLE, "db_password": db_password,
+        "db_name": database, "list_db": "False", "http_interface": interface, "http_port": str(port),
+        "gevent_port": str(ports.free_port()), "workers": str(workers), "max_cron_threads": "1",
+        # Not the default "admin": nothing in a harness needs the database manager.
+        "admin_passwd": base64.b32encode(os.urandom(20)).decode(),
+        # Mail goes to a port where nothing listens, and is refused at once.
+        "smtp_server": "127.0.0.1", "smtp_port": "9",
+    }  # fmt: skip
+
+
+def write_config(file: Path, options: Mapping[str, str], bridge: Mapping[str, str]) -> None:
+    """Write odoo.conf; it holds passwords, so only its owner may read it."""
+    parser = configparser.RawConfigParser()
+    parser["options"] = options
+    parser["ipai_bridge"] = bridge
+    file.touch(mode=0o600)
+    with file.open("w") as stream:
+        parser.write(stream)
 
 
 @dataclass
@@ -94,14 +150,11 @@ class OdooServer(Run):
             load.append("ipai_bridge")
         port = ports.free_port()
         options = {
-            "data_dir": str(home), "addons_path": ",".join(map(str, addons)), "server_wide_modules": ",".join(load),
-            "db_host": "127.0.0.1", "db_port": str(cluster.port), "db_user": ROLE, "db_password": db_password,
-            "db_name": database, "list_db": "False", "http_interface": "127.0.0.1", "http_port": str(port),
-            "gevent_port": str(ports.free_port()), "workers": str(workers), "max_cron_threads": "1",
-            # Not the default "admin": nothing in a harness needs the database manager.
-            "admin_passwd": base64.b32encode(os.urandom(20)).decode(),
-            # Mail goes to a port where nothing listens, and is refused at once.
-            "smtp_server": "127.0.0.1", "smtp_port": "9",
+            "addons_path": ",".join(map(str, addons)), "server_wide_modules": ",".join(load),
+            **settings(
+                data=str(home), db_port=cluster.port, db_password=db_password, database=database, port=port,
+                workers=workers,
+            ),
         }  # fmt: skip
         process = Process(
             "odoo", [str(python), str(package.launcher), "-c", str(run / "odoo.conf")],
@@ -114,14 +167,19 @@ class OdooServer(Run):
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def address(self) -> str:
+        """Its address."""
+        return self.url
+
+    @property
+    def what(self) -> str:
+        """What runs there, for people."""
+        return what(self.options)
+
     def write_config(self) -> None:
         """Write odoo.conf as `options` and `bridge` say; it holds passwords, so only its owner may read it."""
-        parser = configparser.RawConfigParser()
-        parser["options"] = self.options
-        parser["ipai_bridge"] = self.bridge
-        self.config.touch(mode=0o600)
-        with self.config.open("w") as file:
-            parser.write(file)
+        write_config(self.config, self.options, self.bridge)
 
     def start(self) -> None:
         """Start it and wait until it answers an RPC login. Raises PartFailed."""
@@ -137,7 +195,7 @@ class OdooServer(Run):
             try:
                 if self.is_healthy():
                     seen = "/web/health passes, the login does not"
-                    if self._login():
+                    if logs_in(self.port, self.database, self.password):
                         return
             except (OSError, http.client.HTTPException, ValueError) as error:
                 seen = repr(error)
@@ -150,23 +208,19 @@ class OdooServer(Run):
 
     def is_healthy(self) -> bool:
         """Whether /web/health says so now."""
-        return self.process.alive and self._request("GET", "/web/health", None).get("status") == "pass"
+        return self.process.alive and passes(self.port)
 
-    def _login(self) -> bool:
-        call = {"service": "common", "method": "login", "args": [self.database, "admin", self.password]}
-        answer = self._request("POST", "/jsonrpc", {"jsonrpc": "2.0", "method": "call", "id": 1, "params": call})
-        return isinstance(answer.get("result"), int) and answer["result"] is not False
-
-    def _request(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
-        # http.client: no proxy, whatever the environment says. The first login waits for the registry.
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            payload = None if body is None else json.dumps(body)
-            connection.request(method, path, payload, {"content-type": "application/json"} if payload else {})
-            answer = json.loads(connection.getresponse().read())
-        finally:
-            connection.close()
-        return answer if isinstance(answer, dict) else {}
+    def shell(self, code: str, database: str | None = None) -> str:
+        """Run Python code in `odoo shell`, in Odoo's own environment; what it printed. Raises PartFailed."""
+        python, launcher, *options = self.process.argv
+        done = subprocess.run(
+            [python, launcher, "shell", *options, "-d", database or self.database, *SHELL],
+            input=code, env=self.process.env, cwd=self.process.cwd, capture_output=True, text=True, check=False,
+            timeout=SHELL_TIMEOUT,
+        )  # fmt: skip
+        if done.returncode:
+            raise PartFailed(self.name, "odoo shell failed", log_tail=done.stderr[-4000:], hint="correct the code")
+        return done.stdout
 
     def to_state(self) -> dict[str, Any]:
         """What `from_state` needs. Holds passwords."""

@@ -102,7 +102,7 @@ def _sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
-def _mirror(token: str) -> str:
+def mirror(token: str) -> str:
     """The Debian archive that this machine's own apt uses."""
     explicit = os.environ.get("IPAI_HARNESS_DEBIAN_MIRROR")
     if explicit:
@@ -133,7 +133,7 @@ def _download(progress: Progress, token: str) -> list[Path]:
         (place / directory).mkdir(parents=True, exist_ok=True)
     signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
     sources = place / "sources.list"
-    sources.write_text(f"deb {signed}{_mirror(token)} sid main\n")
+    sources.write_text(f"deb {signed}{mirror(token)} sid main\n")
     options = {
         "Dir::Etc::SourceList": sources, "Dir::Etc::SourceParts": "/dev/null", "Dir::Etc::Preferences": "/dev/null",
         "Dir::Etc::PreferencesParts": "/dev/null", "Dir::State::Lists": place / "lists", "Dir::Cache": place,

@@ -36,4 +36,5 @@ def is_listening(port: int) -> bool:
 
 def is_taken(log_tail: str) -> bool:
     """Whether a server's log says that its port was taken (PostgreSQL, Python and Deno say it in the same words)."""
-    return "address already in use" in log_tail.lower()
+    said = log_tail.lower()
+    return "address already in use" in said or "port is already allocated" in said  # the latter is Docker's

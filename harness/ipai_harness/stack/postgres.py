@@ -33,7 +33,7 @@ import psycopg2.extensions
 
 from ipai_harness.errors import PartFailed, PartMissing
 from ipai_harness.stack import paths, ports
-from ipai_harness.stack.process import Process, wait_until
+from ipai_harness.stack.process import OneProcess, Process, wait_until
 
 START_TIMEOUT = 30.0  # seconds
 SETTINGS = {
@@ -153,7 +153,7 @@ def _reachable_copy(installation: Installation, run: Path) -> Installation:
 
 
 @dataclass
-class Cluster:
+class Cluster(OneProcess):
     """One PostgreSQL server: its data directory, its port, its process."""
 
     name: str
@@ -186,6 +186,21 @@ class Cluster:
             {**env, "LC_ALL": "C.UTF-8", "TZ": "UTC"}, directory, run / f"{name}.log", user, signal.SIGINT,
         )  # fmt: skip
         return cls(name, installation, directory, superuser, ports.free_port(), process)
+
+    @property
+    def version(self) -> str:
+        """The server's version, such as 16.14."""
+        return self.installation.version
+
+    @property
+    def what(self) -> str:
+        """What runs there, for people."""
+        return str(self.installation)
+
+    @property
+    def address(self) -> str:
+        """Where it listens."""
+        return f"127.0.0.1:{self.port}"
 
     @property
     def data(self) -> Path:
@@ -265,6 +280,10 @@ class Cluster:
         """Stop and start on the same port."""
         self.stop(mode)
         self.start()
+
+    def is_healthy(self) -> bool:
+        """Whether the server takes connections now."""
+        return self.is_ready()
 
     def is_ready(self) -> bool:
         """Whether the server takes connections now."""

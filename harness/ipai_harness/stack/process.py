@@ -190,10 +190,66 @@ class Process:
         )  # fmt: skip
 
 
-class Run:
-    """A part of a stack that is one process: how it is stopped, killed and started again."""
+class OneProcess:
+    """What every part that is one process of this machine has."""
 
     process: Process
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs now."""
+        return self.process.alive
+
+    @property
+    def pid(self) -> int | None:
+        """Its process; None while it does not run."""
+        return self.process.pid if self.process.alive else None
+
+    @property
+    def log(self) -> Path:
+        """The file that holds what it prints."""
+        return self.process.log
+
+    def log_text(self) -> str:
+        """All that it has printed, over all its starts."""
+        return self.read_log()[0]
+
+    def read_log(self, position: int = 0) -> tuple[str, int]:
+        """What it has printed since a position that this gave before, and the new position."""
+        try:
+            with self.process.log.open("rb") as file:
+                file.seek(position)
+                read = file.read()
+        except FileNotFoundError:
+            return "", position
+        return read.decode("utf-8", "replace"), position + len(read)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Its environment variables: a copy. Holds secrets."""
+        return dict(self.process.env)
+
+    def change_environment(self, changes: Mapping[str, str | None]) -> None:
+        """From its next start on, with these variables; None takes one away."""
+        changed = {**self.process.env, **changes}
+        self.process.env = {name: value for name, value in changed.items() if value is not None}
+        self.process.on_change()
+
+    @contextlib.contextmanager
+    def twin(self, name: str) -> Iterator[TwinProcess]:
+        """One more of it, under another name, for as long as the block runs. For parts that do not listen."""
+        own = self.process
+        twin = TwinProcess(Process(name, list(own.argv), dict(own.env), own.cwd, own.log.with_name(f"{name}.log")))
+        twin.start()
+        try:
+            yield twin
+        finally:
+            twin.stop()
+
+
+class Run(OneProcess):
+    """A part of a stack that is one process: how it is stopped, killed and started again."""
+
     grace = 10.0  # seconds between asking it to end and killing it
 
     def start(self) -> None:
@@ -212,6 +268,28 @@ class Run:
         """Stop and start it, on the same port."""
         self.stop()
         self.start()
+
+
+@dataclass
+class TwinProcess(Run):
+    """One more of a part: healthy while it runs."""
+
+    process: Process
+    address: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.process.name
+
+    @property
+    def what(self) -> str:
+        """What runs there."""
+        return "one more of it"
+
+    def is_healthy(self) -> bool:
+        """Whether it runs."""
+        return self.process.alive
 
 
 def tail(log: Path, lines: int = 20) -> str:

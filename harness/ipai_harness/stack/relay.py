@@ -13,6 +13,7 @@ from ipai_harness.stack import paths
 from ipai_harness.stack.process import Process, Run
 
 SWEEP_EVERY = 5.0  # seconds
+WHAT = {"relay": "python -m ipai_bridge relay", "sweep": "in place of pg_cron"}
 
 
 @dataclass
@@ -25,6 +26,16 @@ class Daemon(Run):
     def name(self) -> str:
         """The part's name."""
         return self.process.name
+
+    @property
+    def what(self) -> str:
+        """What runs there, for people."""
+        return WHAT[self.name]
+
+    @property
+    def address(self) -> None:
+        """It listens nowhere."""
+        return
 
     def is_healthy(self) -> bool:
         """Whether it runs."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ipai_harness.errors import MigrationFailed, PartFailed
 from ipai_harness.stack import migrations
-from ipai_harness.stack.postgres import Cluster
+from ipai_harness.stack.handle import Database
 
 SUPERUSER = "supabase_admin"
 DATABASE = "postgres"
@@ -23,7 +23,7 @@ ROLE = "postgres"
 PLATFORM = Path(__file__).with_name("platform.sql")
 
 
-def create_schema(cluster: Cluster, project: Path, password: str) -> None:
+def create_schema(cluster: Database, project: Path, password: str) -> None:
     """Everything a new Supabase project has after `supabase db push` and its seed. Raises PartFailed."""
     try:
         with contextlib.closing(cluster.connect(DATABASE)) as connection:

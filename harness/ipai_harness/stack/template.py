@@ -19,6 +19,7 @@ from psycopg2 import sql
 from ipai_harness.errors import PartFailed
 from ipai_harness.stack import paths
 from ipai_harness.stack.build import cached, part_environment, run_tool
+from ipai_harness.stack.handle import Database
 from ipai_harness.stack.odoo_package import OdooPackage
 from ipai_harness.stack.postgres import Cluster, Installation
 from ipai_harness.stack.progress import Progress
@@ -121,7 +122,7 @@ def _make(
     config.unlink()
 
 
-def create_database(cluster: Cluster, name: str) -> None:
+def create_database(cluster: Database, name: str) -> None:
     """A new database like the template, owned by Odoo's role."""
     with cluster.cursor() as cursor:
         cursor.execute(

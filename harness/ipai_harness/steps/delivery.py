@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from typing import Any
 
 import odoorpc.error
 from pytest_bdd import given, parsers, then, when
@@ -113,7 +114,17 @@ def killed_again_and_again(world: World, count: int, kills: int) -> None:
 
 def _before_the_receiver(world: World, proxy: Proxy, **settings: str) -> None:
     world.undo.enter_context(proxy)
-    world.relay_with(url=proxy.url, **settings)
+    world.relay_with(url=_url_for_parts(world, proxy), **settings)
+
+
+def _url_for_parts(world: World, proxy: Proxy) -> str:
+    """The proxy's URL as the stack's parts reach it."""
+    port = world.undo.enter_context(world.stack.reach(proxy.port))
+    return f"http://127.0.0.1:{port}{proxy.path}"
+
+
+def _proxy(world: World, **behaviour: Any) -> Proxy:
+    return Proxy(world.target.functions_url, host=world.stack.listen_on, **behaviour)
 
 
 @given("the receiver hangs after it has taken a request")
@@ -127,7 +138,7 @@ def hanging(world: World) -> None:
         release.wait(20)
 
     world.undo.callback(release.set)
-    _before_the_receiver(world, Proxy(world.target.functions_url, answered=hang))
+    _before_the_receiver(world, _proxy(world, answered=hang))
 
 
 @when("the receiver has taken it")
@@ -154,7 +165,7 @@ def killed_after_answer(world: World) -> None:
             world.relay.kill()
             killed.set()
 
-    _before_the_receiver(world, Proxy(world.target.functions_url, answered=kill), http_timeout="5s", lease="8s")
+    _before_the_receiver(world, _proxy(world, answered=kill), http_timeout="5s", lease="8s")
 
 
 @when("the relay was killed, and is started again")
@@ -177,7 +188,7 @@ def refuses(world: World, name: str) -> None:
         body = json.dumps({"ok": False, "error": {"code": "invalid_event", "message": "refused by the scenario"}})
         return Answer(400, [("content-type", "application/json"), ("x-ipai-contract", "1")], body.encode())
 
-    _before_the_receiver(world, Proxy(world.target.functions_url, intercept=refuse))
+    _before_the_receiver(world, _proxy(world, intercept=refuse))
 
 
 @given("the receiver redirects to another address")
@@ -189,12 +200,12 @@ def redirects(world: World) -> None:
         there.append(request)
         return Answer(200, [("content-type", "application/json")], b'{"ok":true,"id":1,"duplicate":false}')
 
-    elsewhere = world.undo.enter_context(Proxy(world.target.functions_url, intercept=take))
+    elsewhere = world.undo.enter_context(_proxy(world, intercept=take))
     world.notes["elsewhere"] = there
-    location = f"{elsewhere.url}/odoo-webhook"
+    location = f"{_url_for_parts(world, elsewhere)}/odoo-webhook"
     _before_the_receiver(
         world,
-        Proxy(world.target.functions_url, intercept=lambda _request: Answer(307, [("location", location)], b"")),
+        _proxy(world, intercept=lambda _request: Answer(307, [("location", location)], b"")),
     )
 
 

@@ -22,7 +22,8 @@ from ipai_bridge.settings import resolve
 from ipai_harness import cleaning
 from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.schema_map import SchemaMap
-from ipai_harness.stack.native import NativeStack
+from ipai_harness.stack import provider
+from ipai_harness.stack.handle import Stack
 from ipai_harness.steps import witness
 from ipai_harness.steps.world import World
 from ipai_harness.target import Capability, Target
@@ -62,6 +63,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The suite's own options."""
     group = parser.getgroup("ipai-harness", "the acceptance suite of ipai_bridge")
     group.addoption("--stack", metavar="NAME", help="run on this stack, which is up already, and leave it up")
+    if not any("--provider" in option.names() for option in group.options):
+        group.addoption(
+            "--provider", choices=provider.PROVIDERS, default=provider.default(), help="which kind of stack"
+        )
     group.addoption("--target", metavar="URL", help="run against this functions URL: what applies there")
     group.addoption("--schema-map", metavar="FILE", type=Path, help="how the target's tables and columns are called")
     group.addoption("--yes-this-is-production", action="store_true", help="take a target that looks like production")
@@ -97,23 +102,25 @@ def schema_map(request: pytest.FixtureRequest) -> SchemaMap | None:
 
 
 @pytest.fixture(scope="session")
-def stack(request: pytest.FixtureRequest) -> Iterator[NativeStack | None]:
+def stack(request: pytest.FixtureRequest) -> Iterator[Stack | None]:
     """The stack under test; None where a remote target is."""
     name = request.config.getoption("--stack")
     if request.config.getoption("--target"):
         yield None
     elif name:
-        yield NativeStack.attach(name)
+        yield provider.attach(name)
     else:
-        with NativeStack(record=True) as stack:
+        kind, _why = provider.choose(request.config.getoption("--provider"))
+        recorded = {"record": True} if kind == "native" else {}
+        with provider.make(kind, **recorded) as stack:
             yield stack
 
 
 @pytest.fixture(scope="session")
-def target(request: pytest.FixtureRequest, stack: NativeStack | None) -> Target:
+def target(request: pytest.FixtureRequest, stack: Stack | None) -> Target:
     """What is under test."""
     if stack is not None:
-        return Target.of_stack("native", stack.env())
+        return Target.of_stack(provider.of(stack.env()["name"]), stack.env())
     return Target.remote(
         request.config.getoption("--target"),
         resolve(environ=os.environ, only=("secret", "secret_file")).settings.require_secrets(),
@@ -134,7 +141,7 @@ def administrator(target: Target) -> OdooSession | None:
 def world(
     request: pytest.FixtureRequest,
     target: Target,
-    stack: NativeStack | None,
+    stack: Stack | None,
     administrator: OdooSession | None,
     schema_map: SchemaMap | None,
 ) -> Iterator[World]:

@@ -41,9 +41,10 @@ class Witness:
         """The scenario has its world, and does nothing yet."""
         self._world = world
         if world.has_stack:
-            self._since = collect.log_sizes(self._logs(world))
-            if world.stack.exchanges is not None:
-                self._since |= collect.log_sizes({"exchanges": world.stack.exchanges})
+            self._since = {name: part.read_log()[1] for name, part in world.stack.parts.items()}
+            self._since["exchanges"] = 0
+            if world.exchanges is not None and world.exchanges.exists():
+                self._since["exchanges"] = world.exchanges.stat().st_size
         self.scenario.instance = world.instance
 
     def end(self, world: World) -> None:
@@ -59,9 +60,9 @@ class Witness:
             self.scenario,
             odoo=world.odoo_sql,
             supabase=world.supabase_sql,
-            logs=self._logs(world),
+            logs={name: part.read_log for name, part in world.stack.parts.items()},
             since=self._since,
-            recorded=world.stack.exchanges,
+            recorded=world.exchanges,
             secrets=[world.target.secrets[0].reveal(), *filter(None, [world.notes.get("new secret")])],
             mask=Mask([*known, *_passwords(world.env)], secrets.token_hex(8)),
         )
@@ -90,10 +91,6 @@ class Witness:
                 f"{one.file}:{one.line}:{one.name}:{one.started}".encode(), digest_size=12
             ).hexdigest()
             report.write_part(self.directory, one, name)
-
-    @staticmethod
-    def _logs(world: World) -> dict[str, Path]:
-        return {name: process.log for name, process in world.stack.processes().items()}
 
 
 def _passwords(env: dict[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg2
@@ -25,9 +26,7 @@ from ipai_harness.drive.webhook import Reply, Sender
 from ipai_harness.observe.outcomes import Journey, arrived, describe, journeys
 from ipai_harness.observe.rows import Observer
 from ipai_harness.schema_map import SchemaMap
-from ipai_harness.stack.native import NativeStack
-from ipai_harness.stack.process import Process
-from ipai_harness.stack.relay import Daemon
+from ipai_harness.stack.handle import Part, Stack
 from ipai_harness.steps.waiting import until
 from ipai_harness.target import Target
 
@@ -48,7 +47,7 @@ class World:
         self,
         target: Target,
         *,
-        stack: NativeStack | None = None,
+        stack: Stack | None = None,
         odoo: OdooSession | None = None,
         schema_map: SchemaMap | None = None,
     ) -> None:
@@ -77,6 +76,7 @@ class World:
         """What the last act was refused with."""
         self.notes: dict[str, Any] = {}
         """What sentences of one kind tell one another."""
+        self._environments: dict[str, dict[str, str]] = {}
         self.undo = ExitStack()
         if odoo is not None:
             odoo.call("ir.config_parameter", "set_param", "ipai_bridge.instance", self.instance)
@@ -93,10 +93,16 @@ class World:
         return self._stack is not None
 
     @property
-    def stack(self) -> NativeStack:
+    def stack(self) -> Stack:
         """The stack. Only scenarios that say `@stack` or `@odoo` have one for sure."""
         assert self._stack is not None, "this scenario needs a stack of our own: give it the tag @stack"
         return self._stack
+
+    @property
+    def exchanges(self) -> Path | None:
+        """Where the exchanges with the functions are recorded; None where they are not."""
+        found: Path | None = getattr(self._stack, "exchanges", None)
+        return found
 
     @property
     def odoo(self) -> OdooSession:
@@ -142,7 +148,7 @@ class World:
         if self._stack is None:
             found = self._received()
         else:
-            there = self.env["supabase_dsn"] if self._stack.supabase_db.is_ready() else None
+            there = self.env["supabase_dsn"] if self._stack.supabase_db.is_healthy() else None
             found = journeys(self.env["odoo_dsn"], there, self.instance)
         wanted = {(thing.model, str(thing.id)) for thing in map(self.thing, names)}
         return [journey for journey in found if not wanted or (journey.aggregate_type, journey.aggregate_id) in wanted]
@@ -231,46 +237,46 @@ class World:
     # ------------------------------------------------------------------------------------------- disturbances
 
     @property
-    def relay(self) -> Daemon:
+    def relay(self) -> Part:
         """The stack's relay."""
         assert self.stack.relay is not None
         return self.stack.relay
 
     def relay_with(self, **settings: str) -> None:
         """Restart the relay with other settings, until the end of the scenario or the next call."""
-        self._restart(self.relay, "relay", {f"IPAI_BRIDGE_{name.upper()}": value for name, value in settings.items()})
+        self._restart(self.relay, {f"IPAI_BRIDGE_{name.upper()}": value for name, value in settings.items()})
 
     def receiver_with(self, *known: str) -> None:
         """Restart the Edge Functions with these active secrets, until the end of the scenario."""
-        self._restart(self.stack.functions, "functions", {"IPAI_BRIDGE_SECRET": " ".join(known)})
+        self._restart(self.stack.functions, {"IPAI_BRIDGE_SECRET": " ".join(known)})
 
-    def _restart(self, part: Any, name: str, changes: dict[str, str]) -> None:
-        if name not in self.notes:
-            before = dict(part.process.env)
-            self.notes[name] = before
+    def _restart(self, part: Part, changes: dict[str, str | None]) -> None:
+        if part.name not in self._environments:
+            before = self._environments[part.name] = part.environment
             self.undo.callback(self._put_back, part, before)
-        part.process.env = {**self.notes[name], **changes}
-        if "IPAI_BRIDGE_SECRET" in changes:
-            part.process.env.pop("IPAI_BRIDGE_SECRET_FILE", None)
-        part.restart()
+        before = self._environments[part.name]
+        if "IPAI_BRIDGE_SECRET" in changes and "IPAI_BRIDGE_SECRET_FILE" in before:
+            changes = {**changes, "IPAI_BRIDGE_SECRET_FILE": None}
+        self._change(part, before, changes)
+
+    def _put_back(self, part: Part, before: dict[str, str]) -> None:
+        self._change(part, before, {})
 
     @staticmethod
-    def _put_back(part: Any, before: dict[str, str]) -> None:
-        part.process.env = before
+    def _change(part: Part, before: dict[str, str], changes: dict[str, str | None]) -> None:
+        """The part restarted with what it had before, but for these changes."""
+        gone: dict[str, str | None] = {name: None for name in part.environment if name not in before}
+        part.change_environment({**gone, **before, **changes})
         part.restart()
 
     def second_relay(self) -> None:
         """One more relay on the same outbox, until the end of the scenario."""
-        first = self.relay.process
-        log = first.log.with_name("relay-2.log")
-        second = Daemon(Process("relay-2", list(first.argv), dict(first.env), first.cwd, log))
-        second.start()
-        self.undo.callback(second.stop)
+        self.undo.enter_context(self.relay.twin("relay-2"))
 
     def mend(self) -> None:
         """Start whatever was stopped."""
         for part in self.stack.parts.values():
-            if not part.process.alive:
+            if not part.alive:
                 part.start()
 
     def secrets(self) -> list[str]:
