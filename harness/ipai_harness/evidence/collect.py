@@ -87,9 +87,9 @@ def collect(
 
     `logs`: of each part, what it has printed since a position; `since`: where each was when the scenario began.
     """
-    for side, read in (("odoo", _odoo_rows(odoo, scenario)), ("supabase", _supabase_rows(supabase, scenario))):
+    for side, found in (("odoo", _odoo_rows(odoo, scenario)), ("supabase", _supabase_rows(supabase, scenario))):
         try:
-            for table, rows in read:
+            for table, rows in found:
                 scenario.rows[f"{side}: {table}"] = mask.value(rows)
         except Exception as error:  # noqa: BLE001 -- a database that is down is part of the evidence, not the end of it
             scenario.rows[f"{side}: could not be read"] = [mask.text(str(error))]

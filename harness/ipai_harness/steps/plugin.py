@@ -24,6 +24,7 @@ from ipai_harness.drive.odoo import OdooSession
 from ipai_harness.schema_map import SchemaMap
 from ipai_harness.stack import provider
 from ipai_harness.stack.handle import Stack
+from ipai_harness.stack.native import NativeStack
 from ipai_harness.steps import witness
 from ipai_harness.steps.world import World
 from ipai_harness.target import Capability, Target
@@ -63,10 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """The suite's own options."""
     group = parser.getgroup("ipai-harness", "the acceptance suite of ipai_bridge")
     group.addoption("--stack", metavar="NAME", help="run on this stack, which is up already, and leave it up")
-    if not any("--provider" in option.names() for option in group.options):
-        group.addoption(
-            "--provider", choices=provider.PROVIDERS, default=provider.default(), help="which kind of stack"
-        )
+    group.addoption("--provider", choices=provider.PROVIDERS, default=provider.default(), help="on what the stack runs")
     group.addoption("--target", metavar="URL", help="run against this functions URL: what applies there")
     group.addoption("--schema-map", metavar="FILE", type=Path, help="how the target's tables and columns are called")
     group.addoption("--yes-this-is-production", action="store_true", help="take a target that looks like production")
@@ -111,8 +109,8 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack | None]:
         yield provider.attach(name)
     else:
         kind, _why = provider.choose(request.config.getoption("--provider"))
-        recorded = {"record": True} if kind == "native" else {}
-        with provider.make(kind, **recorded) as stack:
+        made: Stack = NativeStack(record=True) if kind == "native" else provider.make(kind)
+        with made as stack:
             yield stack
 
 
@@ -120,7 +118,7 @@ def stack(request: pytest.FixtureRequest) -> Iterator[Stack | None]:
 def target(request: pytest.FixtureRequest, stack: Stack | None) -> Target:
     """What is under test."""
     if stack is not None:
-        return Target.of_stack(provider.of(stack.env()["name"]), stack.env())
+        return Target.of_stack("docker" if provider.of(stack.env()["name"]) == "docker" else "native", stack.env())
     return Target.remote(
         request.config.getoption("--target"),
         resolve(environ=os.environ, only=("secret", "secret_file")).settings.require_secrets(),
