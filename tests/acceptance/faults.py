@@ -14,6 +14,7 @@ RUNS = f"{_MIGRATIONS}500_odoo_sync_runs.sql"
 MODULES = f"{_MIGRATIONS}510_odoo_modules.sql"
 SHADOW = f"{_MIGRATIONS}520_odoo_shadow.sql"
 MODELS = f"{_MIGRATIONS}530_odoo_catalog.sql"
+CLEANUP = f"{_MIGRATIONS}700_cleanup_check.sql"
 VERIFY = f"{_SHARED}verify.ts"
 EMIT = "        postgres.emit(env.cr, events)\n"
 
@@ -37,8 +38,9 @@ FAULTS = [
         EMIT + "        time.sleep(6)\n",
     ),
     _one(
-        "order broken", "renamed_ten_times", "ipai_bridge/outbox/postgres.sql",
-        "    order by p.sequence\n    limit greatest(1,", "    order by p.sequence desc\n    limit greatest(1,",
+        "order broken", "while_people_work or failures_and_two_relays", "ipai_bridge/outbox/postgres.sql",
+        "order by mine.aggregate_type, mine.aggregate_id, mine.instance, o.sequence;",
+        "order by mine.aggregate_type, mine.aggregate_id, mine.instance, o.sequence desc;",
     ),
     _one(
         "no answer is taken for a refusal", "while_people_work", "ipai_bridge/delivery/retry.py",
@@ -92,7 +94,7 @@ FAULTS = [
     ),
     _one(
         "an interrupted sync is not told of", "cut_off_does_not_look", "ipai_bridge/sync/run.py",
-        "                run.finish({}, failed=reason)\n", "                run.finish({})\n",
+        "                run.finish({}, failed=reason)\n", "                pass\n",
     ),
     # --- the functions
     _one(
@@ -104,15 +106,21 @@ FAULTS = [
         "window of 50 minutes", "stale_timestamp", VERIFY,
         "WINDOW_MS = 5 * 60 * 1000", "WINDOW_MS = 50 * 60 * 1000",
     ),
-    _one(
-        "timestamps of the future are taken", "ahead", VERIFY,
-        "  if (Math.abs(now - signedAt) > WINDOW_MS)", "  if (now - signedAt > WINDOW_MS)",
+    Fault(
+        "timestamps of the future are taken", "ahead", [
+            Edit(VERIFY, "  if (Math.abs(now - signedAt) > WINDOW_MS)", "  if (now - signedAt > WINDOW_MS)"),
+            Edit(
+                VERIFY, "  if (Math.abs(now - Number(timestamp) * 1000) > WINDOW_MS)",
+                "  if (now - Number(timestamp) * 1000 > WINDOW_MS)",
+            ),
+        ],
     ),
     _one(
         "constant-time comparison replaced", "audit_finds_nothing", VERIFY,
         '      if (await crypto.subtle.verify("HMAC", key, signature, data)) return true;\n',
-        '      const expected = new Uint8Array(await crypto.subtle.sign("HMAC", key, data));\n'
-        "      if (signature.join() === expected.join()) return true;\n",
+        '      const expectedSignature = new Uint8Array(await crypto.subtle.sign("HMAC", key, data)).join();\n'
+        "      const givenSignature = signature.join();\n"
+        "      if (givenSignature === expectedSignature) return true;\n",
     ),
     _one(
         "Standard Webhooks headers not checked", "webhook_id_mismatch or bad_webhook_signature", VERIFY,
@@ -177,8 +185,10 @@ FAULTS = [
         "create trigger append_only before truncate on odoo.event_log\n",
     ),
     _one(
-        "RLS off on one table", "row_level_security or audit_finds_nothing", MODULES,
-        "  alter table odoo.modules enable row level security;\n", "",
+        "RLS off on one table", "row_level_security or audit_finds_nothing", CLEANUP,
+        "    raise exception 'this must not go in: %', v_found using hint = 'Correct the migration that made it.';\n"
+        "  end if;\n",
+        "    null;\n  end if;\n  alter table odoo.modules disable row level security;\n",
     ),
     # --- the syncs' SQL
     _one(

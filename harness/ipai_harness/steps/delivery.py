@@ -242,7 +242,8 @@ def rotate_relay(world: World) -> None:
 @given("the relay has a secret that Supabase does not know")
 def wrong_secret(world: World) -> None:
     """As after a mistake in a rotation."""
-    world.relay_with(secret=generate_secret().reveal())
+    world.notes["wrong secret"] = generate_secret().reveal()
+    world.relay_with(secret=world.notes["wrong secret"])
 
 
 @when("the relay has the right secret again")

@@ -282,6 +282,7 @@ class World:
     def secrets(self) -> list[str]:
         """What must never be printed."""
         known = [secret.reveal() for secret in self.target.secrets]
+        known += [value for name, value in self.notes.items() if name.endswith("secret")]
         known += [secret.removeprefix("whsec_") for secret in known]
         return known + [value for value in (self.env.get("odoo_password"), self.target.jwt) if value]
 
