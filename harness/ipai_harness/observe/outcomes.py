@@ -107,7 +107,7 @@ def journeys(odoo_dsn: str | None, supabase_dsn: str | None, instance: str) -> l
                 outbox_status=here[5] if here else None,
                 attempts=here[6] if here else None,
                 last_error=here[7] if here else None,
-                sent=json.loads(here[8])["payload"] if here else None,
+                sent=json.loads(here[8]).get("payload") if here else None,
                 webhook_status=there[5] if there else None,
                 webhook_error=there[6] if there else None,
                 received=json.loads(there[7]) if there else None,
