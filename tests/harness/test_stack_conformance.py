@@ -24,7 +24,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 KEYS = {
     "odoo_url", "odoo_db", "odoo_login", "odoo_password", "odoo_dsn", "functions_url", "supabase_dsn", "secret",
-    "instance", "name", "secret_file", "odoo_conf", "run_dir", "jwt_secret", "anon_key", "service_role_key",
+    "instance", "supabase_url", "storage_url",
+    "name", "secret_file", "odoo_conf", "run_dir", "jwt_secret", "anon_key", "service_role_key",
     "odoo_postgres", "supabase_postgres",
 }  # fmt: skip
 LISTENING = ("odoo_db", "odoo", "supabase_db", "functions")
@@ -362,7 +363,7 @@ def test_a_start_that_fails_says_which_part_and_leaves_nothing(request: pytest.F
     (project / "config.toml").write_text("")
     (project / "migrations" / "20260101000000_broken.sql").write_text("select nonsense;")
     stack = provider.make(request.config.getoption("--provider"), project=project)
-    with pytest.raises(PartFailed, match=r"supabase_db: 20260101000000_broken\.sql failed") as caught:
+    with pytest.raises(PartFailed, match=r"supabase_db: 20260101000000_broken\.sql, line 1 failed") as caught:
         stack.up()
     assert caught.value.part == "supabase_db"
     assert not stack.run.exists()
