@@ -102,6 +102,12 @@ def command(options: argparse.Namespace) -> int:
             # With --json standard output is ours alone.
             stdout=sys.stderr if options.json else None,
         )  # fmt: skip
+    if options.target and not (options.db_url or os.environ.get("IPAI_HARNESS_DB_URL")):
+        print(
+            "ipai-harness: what the target stored stays there, under instances named verify-…: without --db-url it "
+            "cannot be removed",
+            file=sys.stderr,
+        )
     return summed_up(options, done.returncode)
 
 

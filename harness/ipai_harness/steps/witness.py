@@ -50,10 +50,10 @@ class Witness:
     def end(self, world: World) -> None:
         """The scenario is over, and nothing is put back yet."""
         self.scenario.seconds = time.time() - self.scenario.started
-        if self.directory is None or not (self.keep or self.scenario.status == "failed"):
+        if self.directory is None:
             return
-        if not world.has_stack:
-            self.write()
+        if not (world.has_stack and (self.keep or self.scenario.status == "failed")):
+            self.write()  # that it was run, and its sentences
             return
         known = [*world.secrets(), *(value for value in world.notes.values() if isinstance(value, str))]
         collect.collect(
