@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 
 from ipai_bridge.sync.run import PAGE_SIZE
-from ipai_harness.bench import sync
+from ipai_harness.bench import models, sync
 from ipai_harness.bench.result import Report
 from ipai_harness.stack.progress import Progress
 
 Measure = Callable[..., Report]
-SUBJECTS: Mapping[str, Measure] = {"sync": sync.generated, "sync-odoo": sync.from_odoo}
+SUBJECTS: Mapping[str, Measure] = {
+    "sync": sync.generated, "sync-odoo": sync.from_odoo, "catalog": models.generated,
+}  # fmt: skip
 """One entry a subject; each takes `progress`, `quick`, `rounds` and `page_size`."""
 
 DESCRIPTION = """\
@@ -23,6 +25,7 @@ EPILOG = """\
 examples:
   ipai-harness bench sync            100,000 tasks through the Edge Function, beside a COPY of the same rows
   ipai-harness bench sync-odoo       the same out of a real Odoo, over its RPC and in its process
+  ipai-harness bench catalog         500 models with 50 fields each, beside a COPY of the same models
   ipai-harness bench sync --quick    2,000 tasks, once: does it still run?
   ipai-harness bench sync --json     for a program
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipai_harness.bench import sync
+from ipai_harness.bench import models, sync
 from ipai_harness.bench.result import Report
 from ipai_harness.stack.progress import quiet
 
@@ -35,3 +35,12 @@ def test_through_the_real_function() -> None:
 def test_out_of_a_real_odoo() -> None:
     report = sync.from_odoo(quiet(), quick=True)
     assert shape(report) == [("COPY into a bare table", "rows/s", False), *of("RPC"), *of("in process")]
+
+
+@pytest.mark.stack
+def test_the_models_of_the_catalog() -> None:
+    report = models.generated(quiet(), quick=True)
+    assert shape(report) == [
+        ("COPY into a bare table", "models/s", False), ("first sync, with lineage", "models/s", True),
+        ("first sync, seconds", "s", False), ("nothing changed, seconds", "s", True),
+    ]  # fmt: skip
