@@ -217,6 +217,17 @@ FAULTS = [
         "an Enterprise licence is not reported", "enterprise_licence", RUNS,
         "m.source = 'enterprise' and m.state in", "m.source = 'none' and m.state in",
     ),
+    # --- who may see what
+    _one(
+        "whoever is signed in hears of events", "somebody_without_a_permission or reads_nothing", f"{_MIGRATIONS}540_odoo_realtime.sql",
+        "create policy events_readers on odoo.webhook_events for select to authenticated\n  using ((select access.permits('events:read')));\n",
+        "create policy events_readers on odoo.webhook_events for select to authenticated\n  using (true);\n",
+    ),
+    _one(
+        "whoever is signed in reads tax forms", "reads_a_form", f"{_MIGRATIONS}300_erp_documents.sql",
+        "    using (bucket_id = 'documents' and (select access.permits('documents:read')))$policy$;\n",
+        "    using (bucket_id = 'documents')$policy$;\n",
+    ),
     # --- the catalog
     _one(
         "a removed model stays active", "makes_renames_and_removes", MODELS,

@@ -39,6 +39,7 @@ pytest_plugins = (
     "ipai_harness.steps.catalog",
     "ipai_harness.steps.documents",
     "ipai_harness.steps.operations",
+    "ipai_harness.steps.realtime",
 )
 
 TAGS = {
